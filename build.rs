@@ -1,6 +1,8 @@
 //! Compiles `proto/` at build time, without protoc: protox makes the descriptor set, tonic and prost the Rust code. The
 //! descriptor set, comments included, is kept as `OUT_DIR/interlock.v1.bin` for server reflection.
 
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
@@ -15,6 +17,16 @@ const PACKAGE: &str = "proto/interlock/v1";
 /// The packages of others that ours uses. Only these and our own are watched, so that tools beside them trigger no rebuild.
 const OTHERS: &str = "proto/google";
 
+/// What the page was built into. It is made by `make page`, and not by cargo, so that the server can be built without Node; then it has no page.
+const PAGE: &str = "clients/page/dist";
+/// The files of the page: path, file and media type.
+const PAGE_FILES: [(&str, &str, &str); 4] = [
+    ("/", "index.html", "text/html; charset=utf-8"),
+    ("/app.js", "app.js", "text/javascript; charset=utf-8"),
+    ("/app.css", "app.css", "text/css; charset=utf-8"),
+    ("/icon.svg", "icon.svg", "image/svg+xml"),
+];
+
 /// Message fields that are encoded once for many streams.
 const SHARED: &[&str] = &[
     ".interlock.v1.WatchJobResponse.snapshot",
@@ -28,6 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={OTHERS}");
     // They are embedded by a macro, which cargo does not see through.
     println!("cargo:rerun-if-changed=migrations");
+    println!("cargo:rerun-if-changed={PAGE}");
+    embed_page()?;
 
     let mut files = Vec::new();
     for entry in fs::read_dir(PACKAGE)? {
@@ -58,6 +72,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".")
         .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds_with_config(descriptors, config)?;
+    Ok(())
+}
+
+/// Writes the list of the page's files, which `src/web/page.rs` includes. It is empty if the page was not built.
+fn embed_page() -> Result<(), Box<dyn Error>> {
+    let folder = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join(PAGE);
+    let mut list = String::from("/// The files of the page.\nconst FILES: &[PageFile] = &[\n");
+    let is_built = folder.join("index.html").is_file();
+    for (path, name, media_type) in PAGE_FILES.iter().filter(|_| is_built) {
+        let file = folder.join(name);
+        let mut hasher = DefaultHasher::new();
+        fs::read(&file)?.hash(&mut hasher);
+        let tag = format!("\"{:016x}\"", hasher.finish());
+        let zipped = folder.join(format!("{name}.gz"));
+        let gzip = if zipped.is_file() { format!("include_bytes!({zipped:?})") } else { "&[]".to_owned() };
+        writeln!(
+            list,
+            "    PageFile {{ path: {path:?}, media_type: {media_type:?}, tag: {tag:?}, content: include_bytes!({file:?}), gzip: {gzip} }},"
+        )?;
+    }
+    list.push_str("];\n");
+    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("page.rs"), list)?;
     Ok(())
 }
 

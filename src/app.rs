@@ -19,10 +19,11 @@ use crate::domain::time::Timestamp;
 use crate::engine::Engine;
 use crate::engine::dispatcher::Dispatcher;
 use crate::feed::{Feed, Hub};
-use crate::rpc::{Namespaces, OperatorCalls, Services, operator_calls, routes};
+use crate::rpc::{Namespaces, OperatorCalls, Services, TimelineGate, operator_calls, routes};
 use crate::server::Operators;
 use crate::store::Store;
 use crate::store::connection::Target;
+use crate::store::replica::Replica;
 use crate::task::BackgroundJobs;
 use crate::{credentials, engine, proto, server, store};
 
@@ -53,6 +54,8 @@ pub struct App {
     keeping: JoinHandle<()>,
     /// Task that reads changed credentials. None: credentials are not required.
     reading: Option<JoinHandle<()>>,
+    /// Task that looks at the read replica. None: there is none.
+    following: Option<JoinHandle<()>>,
     feed: Feed,
 }
 
@@ -66,6 +69,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     store::migrate::migrate(&target).await.context("the database cannot be reached or migrated")?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), database = target.name(), "starting");
     let store = Store::new(target, config.into()).context("the connection pool cannot be made")?;
+    let replica = replica(config)?;
     let hub = Arc::new(Hub::new(config.into()));
     let feed = Feed::start(&hub, &store);
     let engine = Engine::start(store.clone(), hub.clone(), config.into());
@@ -76,6 +80,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
     let statistics = Arc::new(Statistics::new(methods()?));
     let rate_limiter = Arc::new(RateLimiter::new(config.into()));
     let namespaces = Arc::new(Namespaces::new(store.clone()));
+    let timeline_gate = Arc::new(TimelineGate::new(config.into()));
     let started = SystemTime::now();
     let (serving, is_serving) = watch::channel(false);
     let page = figures::page(figures::Parts {
@@ -85,6 +90,8 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
         dispatcher: dispatcher.clone(),
         statistics: statistics.clone(),
         rate_limiter: rate_limiter.clone(),
+        timeline_gate: timeline_gate.clone(),
+        replica: replica.clone(),
         loops: loops.clone(),
         serving: is_serving.clone(),
         started,
@@ -94,17 +101,21 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
         engine: engine.clone(),
         namespaces: namespaces.clone(),
         watch_store: store.for_watches(),
+        replica: replica.clone(),
+        primary: None,
         store: store.clone(),
         hub,
         dispatcher,
         statistics: statistics.clone(),
         rate_limiter: rate_limiter.clone(),
+        timeline_gate,
         loops: loops.clone(),
         shutdown: shutdown.clone(),
         started,
     };
     let credentials = config.requires_credentials().then(|| known_keys(&engine));
     let reading = credentials.clone().map(|known| tokio::spawn(credentials::keep(known, store.clone())));
+    let following = replica.map(|replica| tokio::spawn(replica.keep(store.clone())));
     let (reporter, health) = tonic_health::server::health_reporter();
     let reporter = health::Reporter { health: reporter, engine: engine.clone(), store, serving, shutdown };
     tokio::spawn(reporter.run());
@@ -124,6 +135,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
         dispatching,
         keeping,
         reading,
+        following,
         feed,
     })
 }
@@ -145,8 +157,8 @@ impl App {
     pub async fn stop(self) {
         let _ended = self.dispatching.await;
         let _ended = self.keeping.await;
-        if let Some(reading) = self.reading {
-            reading.abort();
+        for task in [self.reading, self.following].into_iter().flatten() {
+            task.abort();
         }
         self.loops.ended().await;
         let shared = self.engine.shared();
@@ -158,6 +170,13 @@ impl App {
         // Last, so that commits of the drain are published.
         self.feed.stop().await;
     }
+}
+
+/// The read replica. None: no URL names one.
+fn replica(config: &Config) -> anyhow::Result<Option<Arc<Replica>>> {
+    let Some(url) = &config.read_database_url else { return Ok(None) };
+    let replica = Replica::new(url.expose(), config.into()).context("the URL of the read replica cannot be used")?;
+    Ok(Some(Arc::new(replica)))
 }
 
 /// Known credentials, which expire by the clock of the database.

@@ -1,6 +1,6 @@
 //! The encoding of messages: protobuf, with a first buffer that is small.
 //!
-//! The usual codec sets 8 KiB aside for each answer. Most answers are a few hundred bytes, and a watch keeps its buffer for
+//! The usual codec reserves 8 KiB for each response. Most answers are a few hundred bytes, and a watch keeps its buffer for
 //! hours: with thousands of watches that is most of their memory. Larger messages grow the buffer.
 
 use std::marker::PhantomData;
@@ -9,7 +9,7 @@ use prost::Message;
 use tonic::codec::BufferSettings;
 use tonic_prost::ProstCodec;
 
-/// Bytes that are set aside at first.
+/// Bytes that are reserved at first.
 const FIRST_BYTES: usize = 512;
 /// Messages of a stream that are ready go out together up to so many bytes.
 const TOGETHER_BYTES: usize = 32 << 10;

@@ -8,6 +8,7 @@ pub mod call_rate;
 pub mod exposure;
 pub mod host;
 pub mod metrics;
+pub mod origin;
 pub mod overrides;
 pub mod settings;
 
@@ -20,6 +21,7 @@ pub use call_rate::CallRate;
 pub use exposure::Auth;
 pub use host::Host;
 pub use metrics::MetricsListen;
+pub use origin::Origin;
 pub use overrides::Overrides;
 pub use settings::Config;
 
@@ -122,6 +124,8 @@ impl Config {
                 "arriving_bytes must be at least 8MiB (one connection gets half of it, one message of the largest size)",
             ),
             (self.cache_entries >= 1, "cache_entries must be at least 1"),
+            (self.segment_cache_entries >= 1, "segment_cache_entries must be at least 1"),
+            (self.timeline_operations >= 1, "timeline_operations must be at least 1"),
             (
                 self.max_in_flight >= 1 && self.max_concurrent_streams >= 1 && self.max_connections >= 1,
                 "max_in_flight, max_concurrent_streams and max_connections must be at least 1",

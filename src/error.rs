@@ -92,3 +92,15 @@ pub fn after_commit(error: Error) -> Error {
 
 /// Result with the error of the crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_commit_no_error_says_that_nothing_was_applied() {
+        assert_eq!(after_commit(Error::StoreUnavailable), Error::OutcomeUnknown);
+        let refused = Error::Refused(Refusal::LeaseLost);
+        assert_eq!(after_commit(refused.clone()), refused);
+    }
+}

@@ -1,8 +1,9 @@
 //! Interlock: a coordination server for jobs of stages, over Postgres, behind gRPC.
 //!
 //! Layout, in the order in which a request goes down: `cli` and `app` put the parts together; `server` and `admission` let
-//! calls in; `rpc` turns messages into operations and results into messages; `operation` decides, in the `engine`, on what
-//! the `store` has loaded; `domain` is what it decides about; `feed` tells who waits. `task` does what is due by the clock.
+//! calls in, and `web` converts those of browsers and curl; `rpc` turns messages into operations and results into messages;
+//! `operation` decides, in the `engine`, on what the `store` has loaded; `domain` is what it decides about; `feed` wakes and
+//! informs what waits for commits. `task` does what is due by the clock.
 //! `figures` are what all of them count; `config`, `telemetry`, `spans`, `failpoint` and `dev` (a private Postgres) stand beside.
 //!
 //! Modules are public if the program or `tests/it` uses them.
@@ -29,3 +30,4 @@ mod spans;
 pub mod store;
 mod task;
 mod telemetry;
+mod web;

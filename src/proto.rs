@@ -3,7 +3,14 @@
 //! `build.rs` generates it from `proto/interlock/v1`; the comments of the protos are the documentation. By hand there are only
 //! the two ways of naming a stage.
 
-#![allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
+#![allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    rustdoc::all,
+    reason = "the code is generated"
+)]
 
 tonic::include_proto!("interlock.v1");
 

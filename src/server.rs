@@ -27,15 +27,16 @@ use tokio_util::task::TaskTracker;
 use tonic::codegen::StdError;
 use tonic::service::Routes;
 use tower::util::MapRequestLayer;
-use tower::{Service, ServiceBuilder};
+use tower::{Layer, Service, ServiceBuilder};
 
 use crate::admission::{
     self, ArrivalLimits, ClientRates, KnownKeys, MessageBody, Overload, RateLimiter, Response, Statistics, StreamLimits,
 };
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::figures::Sparse;
 use crate::figures::door::Closed;
 use crate::spans::Sampler;
+use crate::web::{self, WebOptions};
 use closed::ClosedConnections;
 pub use idle::IdleLimits;
 pub use operators::{Operators, serve_operators};
@@ -80,6 +81,8 @@ pub struct Options {
     pub credentials: Option<Arc<KnownKeys>>,
     /// Which calls are traced. None: traces are off.
     pub traces: Option<Sampler>,
+    /// Origins of web pages that may call.
+    pub allow_origin: Vec<Origin>,
 }
 
 impl Options {
@@ -112,6 +115,7 @@ impl Options {
             overload: Arc::new(|_| None),
             credentials: config.requires_credentials().then(|| Arc::new(KnownKeys::unread())),
             traces: None,
+            allow_origin: config.allow_origin.clone(),
         }
     }
 }
@@ -127,8 +131,14 @@ pub async fn serve(
     options: Options,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let stack = stack(&options, shutdown.clone(), routes.prepare());
-
+    let web = WebOptions {
+        allow_origin: options.allow_origin.clone(),
+        has_tls: options.tls.is_some(),
+        needs_credentials: options.credentials.is_some(),
+    };
+    // Outside of all, so that the layers below see one kind of call.
+    let stack = web::front(&web).layer(stack(&options, shutdown.clone(), routes.prepare()));
+    let stack = web::read_rest().layer(stack);
     let bounds = connection::ConnectionBounds::new(&options, shutdown.clone());
     if let Some(tls) = options.tls.clone() {
         tokio::spawn(tls.keep(options.statistics.door.certificate_expires.clone(), shutdown.clone()));
@@ -168,7 +178,7 @@ fn stack<S, B>(
     options: &Options,
     shutdown: CancellationToken,
     service: S,
-) -> impl Service<Request<B>, Response = Response, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static
+) -> impl Service<Request<B>, Response = Response, Error = Infallible, Future: Send + Unpin + 'static> + Clone + Send + 'static
 where
     S: Service<Request<MessageBody<B>>, Response = Response, Error = Infallible, Future: Send + 'static>
         + Clone

@@ -14,7 +14,7 @@ pub const TARGET: &str = "interlock::spans";
 /// Decides by the headers of a call whether it is traced. None: it is not traced.
 pub type Sampler = Arc<dyn Fn(&HeaderMap) -> Option<Sampled> + Send + Sync>;
 
-/// A traced call.
+/// Decision of the sampler to trace a call.
 pub struct Sampled {
     /// Whether the caller requested the trace; else the call is part of the sampled share.
     pub is_callers_choice: bool,

@@ -32,7 +32,7 @@ fn directives(filter: &str) -> String {
 pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let subscriber = Registry::default().with(lines(format)).with(env_filter(filter)?);
     // `try_init` fails only if logging was set up before, which is fine.
-    let _ = subscriber.try_init();
+    let _is_set = subscriber.try_init();
     Ok(())
 }
 
@@ -47,7 +47,7 @@ pub fn start_with_traces(config: &Config) -> anyhow::Result<Option<Traces>> {
     };
     let traces = Traces::new(endpoint, config.otlp_sample_ratio)?;
     let logs = lines(config.log_format).with_filter(env_filter(&config.log)?);
-    let _ = Registry::default().with(logs).with(traces.layer()).try_init();
+    let _is_set = Registry::default().with(logs).with(traces.layer()).try_init();
     Ok(Some(traces))
 }
 

@@ -18,8 +18,9 @@ use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
 use super::message::MessageBody;
+use super::refusal::Outcome;
 use super::shares::{self, ConnectionShare, Pool};
-use super::{Inner, Outcome, Response, methods, refusal};
+use super::{Inner, Response, methods, refusal};
 
 /// Arriving calls that a connection may always have. Calls of honest clients arrive at once.
 const ALWAYS_CALLS: usize = 16;
@@ -35,8 +36,8 @@ pub struct ArrivalLimits {
     pub message_bytes: u32,
     /// Maximum number of arriving calls of the server; each connection has a share of them.
     pub calls: usize,
-    /// Maximum number of bytes of messages that have not arrived in full, for the whole server; each connection has a
-    /// share.
+    /// Maximum number of bytes of messages that have not arrived in full, for the whole server.
+    /// Each connection has a share.
     pub bytes: usize,
     /// Time until the first message begins, and time for each message. Larger messages get more, by `bytes_per_second`.
     pub time: Duration,
@@ -150,9 +151,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let method = methods::of(&request);
         let arrival = Arrival::new(Arc::clone(&self.arrivals), shares::of(&request));
-        let deadline = request.extensions().get::<super::Deadline>().map(|deadline| deadline.0);
+        let deadline = request.extensions().get::<super::deadline::Deadline>().map(|deadline| deadline.0);
+        let held = request.extensions().get::<super::held::HeldBytes>().cloned();
         let (parts, body) = request.into_parts();
-        let body = MessageBody::new(body, method, arrival, deadline);
+        let body = MessageBody::new(body, method, arrival, deadline, held);
         // `tower` requires that the service that was polled ready serves the call.
         let clone = self.inner.clone();
         let service = std::mem::replace(&mut self.inner, clone);

@@ -19,9 +19,11 @@ use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
 use super::ended::EndedBody;
-use super::{
-    Access, Answer, Authenticated, Inner, Method, Outcome, Response, RoleDenial, methods, peer, refusal, shares,
-};
+use super::methods::Method;
+use super::peer::Authenticated;
+use super::refusal::Outcome;
+use super::roles::{Access, RoleDenial};
+use super::{Answer, Inner, Response, methods, peer, refusal, shares};
 use crate::domain::credential::{KeyState, KeyText};
 pub use figures::{FailureReason, Failures};
 pub use known::{DatabaseClock, KnownKeys};

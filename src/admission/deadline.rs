@@ -2,8 +2,8 @@
 //!
 //! A handler sees the exact [`Deadline`] and can answer more precisely than this layer: that nothing was applied. So
 //! this layer waits [`GRACE`] longer before it answers in the handler's place; then the outcome of a write is unknown.
-//! The response is DEADLINE_EXCEEDED; the timeout layer of tonic's server would answer CANCELLED, which clients do not
-//! retry.
+//! The response is DEADLINE_EXCEEDED.
+//! The timeout layer of tonic's server would answer CANCELLED, which clients do not retry.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,7 +17,9 @@ use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
-use super::{Answer, Inner, Method, Outcome, methods, refusal};
+use super::methods::Method;
+use super::refusal::Outcome;
+use super::{Answer, Inner, methods, refusal};
 
 /// Deadline of a call. In the extensions of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,8 +30,8 @@ const GRACE: Duration = Duration::from_millis(5);
 /// Maximum timeout, so that arithmetic with instants cannot overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Enforces deadlines. `default_timeout` applies to calls without one, until the response begins: streams may last
-/// longer.
+/// Enforces deadlines. `default_timeout` applies to calls without one, until the response begins:
+/// streams may last longer.
 pub fn deadline<S>(default_timeout: Duration) -> LayerFn<impl Fn(S) -> Timed<S> + Clone> {
     layer_fn(move |inner| Timed { inner, default_timeout })
 }

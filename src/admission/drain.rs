@@ -14,7 +14,8 @@ use tonic::Code;
 use tower::layer::{LayerFn, layer_fn};
 
 use super::ended::EndedBody;
-use super::{Answer, Inner, Outcome, methods, refusal};
+use super::refusal::Outcome;
+use super::{Answer, Inner, methods, refusal};
 
 /// Retry delay of ended watches: short, because another server, or this one after its restart, can serve them.
 const RETRY_AFTER: Duration = Duration::from_millis(100);

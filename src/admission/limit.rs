@@ -21,9 +21,11 @@ use tower::layer::{LayerFn, layer_fn};
 
 use super::namespace::{self, NamespaceCounts};
 use super::open_streams::{OpenPlace, OpenStreams};
+use super::refusal::Outcome;
+use super::roles::Access;
 use super::shares::{self, ConnectionShare};
 use super::streams::{StreamLimits, StreamPlace, Streams};
-use super::{Access, Answer, Inner, Outcome, methods, refusal};
+use super::{Answer, Inner, methods, refusal};
 use crate::domain::short::Short;
 
 /// Reserved part of the places: 1/8, for essential calls.

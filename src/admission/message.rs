@@ -16,7 +16,10 @@ use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
 
 use super::arrival::{Arrival, ArrivalLimits};
-use super::{Method, Outcome, refusal};
+use super::held::HeldBytes;
+use super::methods::Method;
+use super::refusal;
+use super::refusal::Outcome;
 
 /// Maximum size of a message, in bytes.
 pub const MESSAGE_LIMIT_BYTES: u32 = 4 << 20;
@@ -33,6 +36,8 @@ pub struct MessageBody<B> {
     /// Beginning of the next message.
     partial: BytesMut,
     arrival: Arrival,
+    /// Bytes that `inner` holds back. None: it holds none.
+    held: Option<HeldBytes>,
     patience: Patience,
     has_ended: bool,
 }
@@ -41,7 +46,13 @@ impl<B> MessageBody<B>
 where
     B: Body<Data = Bytes, Error: Into<tonic::codegen::StdError>> + Unpin,
 {
-    pub(super) fn new(inner: B, method: Method, arrival: Arrival, deadline: Option<Instant>) -> Self {
+    pub(super) fn new(
+        inner: B,
+        method: Method,
+        arrival: Arrival,
+        deadline: Option<Instant>,
+        held: Option<HeldBytes>,
+    ) -> Self {
         let limits = arrival.limits();
         MessageBody {
             inner,
@@ -49,6 +60,7 @@ where
             whole: None,
             partial: BytesMut::new(),
             arrival,
+            held,
             patience: Patience { limits, deadline, wait: None },
             has_ended: false,
         }
@@ -85,7 +97,8 @@ where
                     return Poll::Pending;
                 }
                 self.disown();
-                let received = self.whole.as_ref().map_or(0, Bytes::len) + self.partial.len();
+                let held = self.held.as_ref().map_or(0, HeldBytes::get);
+                let received = self.whole.as_ref().map_or(0, Bytes::len) + self.partial.len() + held;
                 self.arrival.waits_with(received)?;
                 ready!(self.patience.poll_over(context, received));
                 Poll::Ready(Err(late(received)))

@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorSet, MethodDescriptorProto};
 
-use super::Access;
+use super::roles::Access;
 
 /// Class of calls for rate limits. Each client has a token bucket for each class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallClass {
     /// Reads, including calls of unknown methods.
     Read,
-    /// Methods that write.
+    /// Methods that write jobs, records or resources.
     Write,
     /// Streams that stay open until the client or the server ends them.
     Watch,
@@ -57,8 +57,10 @@ pub struct Method {
     pub is_health: bool,
     /// True if the stream stays open until one side ends it: a watch, or a Work stream.
     pub is_watch: bool,
-    /// True if the service itself charges each message of the stream, and ends the stream when the server drains.
+    /// True if the service ends the stream when the server drains.
     pub is_work_stream: bool,
+    /// True if the service itself charges each message of the stream.
+    pub charges_messages: bool,
     /// True if the caller decides for how long a call may wait: its request has a `wait`, or it is a watch.
     pub may_wait: bool,
     /// Credential and roles that the method requires.
@@ -79,6 +81,7 @@ impl Method {
         is_health: false,
         is_watch: false,
         is_work_stream: false,
+        charges_messages: false,
         may_wait: true,
         access: Access::Denied,
         items_field: None,
@@ -112,13 +115,25 @@ const ESSENTIAL: &[&str] =
     &["Heartbeat", "CompleteStage", "CompleteStages", "FailStage", "ReleaseStage", "RenewPermits", "ReleasePermit"];
 /// Stream of a worker. Its outcomes and heartbeats are charged one by one, like the essential calls they replace.
 const WORK_STREAM: &str = "/interlock.v1.WorkerService/Work";
+/// Stream of segments. They are charged message by message as they are read.
+const IMPORT: &str = "/interlock.v1.TimelineService/ImportSegments";
 /// Methods that can only bring new work. Some other writes continue accepted work, some are an operator's, and only its
 /// message shows what a Commit does.
-const NEW_WORK: &[&str] =
-    &["SubmitJob", "BatchSubmitJobs", "UpdateRecord", "BatchUpdateRecords", "BatchWriteRecords", "DeleteRecord"];
+const NEW_WORK: &[&str] = &[
+    "SubmitJob",
+    "BatchSubmitJobs",
+    "UpdateRecord",
+    "BatchUpdateRecords",
+    "BatchWriteRecords",
+    "DeleteRecord",
+    "CreateSession",
+    "AppendSegments",
+    "WriteSegments",
+    "ImportSegments",
+];
 /// Verbs of methods that change nothing. `Check` belongs to health, `ServerReflectionInfo` to reflection.
 const READS: &[&str] =
-    &["Get", "List", "BatchGet", "Watch", "Wait", "Query", "Search", "Explain", "Check", "ServerReflection"];
+    &["Get", "List", "BatchGet", "Watch", "Wait", "Query", "Search", "Explain", "Export", "Check", "ServerReflection"];
 /// Methods with several items per request, and the field that holds them. A rate limit charges each item. LeaseStages
 /// is one item: the number of leases granted is known only afterwards, and the end of each attempt is charged.
 const BATCHES: &[(&str, &str)] = &[
@@ -130,6 +145,8 @@ const BATCHES: &[(&str, &str)] = &[
     ("CompleteStages", "outcomes"),
     ("Heartbeat", "renewals"),
     ("RenewPermits", "permit_tokens"),
+    ("AppendSegments", "segments"),
+    ("WriteSegments", "segments"),
 ];
 
 impl Methods {
@@ -169,6 +186,7 @@ impl Methods {
             is_health: service == "grpc.health.v1.Health",
             is_watch,
             is_work_stream,
+            charges_messages: is_work_stream || path == IMPORT,
             may_wait: waits || is_watch,
             access: Access::of(&path),
             items_field,
@@ -242,13 +260,20 @@ mod tests {
         let methods = Methods::from_descriptors(&[crate::proto::FILE_DESCRIPTOR_SET]).expect("our own descriptors");
         let waiting: Vec<_> = methods.paths().iter().filter(|path| methods.find(path).may_wait).collect();
         let names: Vec<_> = waiting.iter().filter_map(|path| path.rsplit('/').next()).collect();
-        for name in
-            ["WaitJob", "LeaseStages", "AcquirePermit", "WatchJob", "WatchJobs", "WatchRecords", "WatchResource"]
-        {
+        for name in [
+            "WaitJob",
+            "LeaseStages",
+            "AcquirePermit",
+            "WatchJob",
+            "WatchJobs",
+            "WatchRecords",
+            "WatchResource",
+            "WatchSession",
+        ] {
             assert!(names.contains(&name), "{name}");
         }
         assert!(names.contains(&"Work"));
-        assert_eq!(names.len(), 9, "and what is unknown: {names:?}");
+        assert_eq!(names.len(), 10, "and what is unknown: {names:?}");
     }
 
     /// Requests with repeated fields that are one item: the entries belong to one job, permit, poll or watch.
@@ -257,13 +282,18 @@ mod tests {
         "AddStagesRequest",
         "CompleteStageRequest",
         "CreateKeyRequest",
+        "CreateSessionRequest",
         "LeaseStagesRequest",
         "ListStagesRequest",
+        "QueryTimelineRequest",
+        "SearchSegmentsRequest",
         "SubmitJobRequest",
         "UpdateJobRequest",
         "UpdateRecordRequest",
+        "UpdateSessionRequest",
         "WatchRecordsRequest",
-        // Charged by its service, item by item.
+        // Charged by their services, item by item.
+        "ImportSegmentsRequest",
         "WorkRequest",
     ];
 
@@ -303,6 +333,9 @@ mod tests {
             ("/interlock.v1.WorkerService/Heartbeat", CallClass::Essential),
             ("/interlock.v1.WorkerService/CompleteStages", CallClass::Essential),
             ("/interlock.v1.PermitService/ReleasePermit", CallClass::Essential),
+            ("/interlock.v1.TimelineService/ImportSegments", CallClass::Write),
+            ("/interlock.v1.TimelineService/ExportTimeline", CallClass::Read),
+            ("/interlock.v1.TimelineService/WatchSession", CallClass::Watch),
             ("/no.such.Service/Call", CallClass::Read),
         ] {
             assert_eq!(methods.find(path).class(), class, "{path}");

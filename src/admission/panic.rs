@@ -17,7 +17,8 @@ use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
 use super::deadline::trailers_of;
-use super::{Answer, Inner, Outcome, refusal};
+use super::refusal::Outcome;
+use super::{Answer, Inner, refusal};
 
 /// Turns panics into INTERNAL.
 pub fn catch_panics<S>() -> LayerFn<impl Fn(S) -> Caught<S> + Clone> {

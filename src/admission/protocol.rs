@@ -1,7 +1,8 @@
 //! Errors of the protocol itself: calls that are not gRPC, and errors that the libraries below return by themselves.
 //!
 //! A library's own error has no `ErrorInfo`, and it is INTERNAL if the bytes are not a message of the method. That is
-//! the caller's mistake, so it becomes INVALID_ARGUMENT. Errors with details are our own and stay unchanged.
+//! the caller's mistake, so it becomes INVALID_ARGUMENT. Errors with details are our own and stay unchanged. Clients of
+//! other protocols were converted before (see `web`); what is left of theirs gets an error as JSON.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -12,7 +13,9 @@ use http_body_util::Full;
 use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
-use super::{Answer, Inner, Outcome, Response, methods, refusal};
+use super::methods::Method;
+use super::refusal::Outcome;
+use super::{Answer, Inner, Response, methods, refusal};
 
 /// Converts errors of the libraries to errors with an `ErrorInfo`.
 pub fn protocol_errors<S>() -> LayerFn<impl Fn(S) -> Translated<S> + Clone> {
@@ -36,16 +39,19 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Translated<S> {
 
     fn call(&mut self, request: Request<B>) -> Answer {
         let is_grpc = is_grpc(request.headers());
-        let is_known = methods::of(&request).is_known;
-        if is_known && !is_grpc {
-            let answer = plain(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "this is a gRPC method: content-type must be application/grpc\n",
-            );
+        let method = methods::of(&request);
+        if method.is_known && request.method() != http::Method::POST {
+            let (allowed, text) = if method.is_read && !method.is_client_streaming {
+                ("GET, POST", "call this rpc by POST or GET")
+            } else {
+                ("POST", "this rpc has side effects: call it by POST")
+            };
+            let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "unknown", text);
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
             return Box::pin(async move { Ok(answer) });
         }
-        if is_known && request.method() != http::Method::POST {
-            let answer = plain(StatusCode::METHOD_NOT_ALLOWED, "a gRPC call is a POST\n");
+        if method.is_known && !is_grpc {
+            let answer = plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown", content_types(method));
             return Box::pin(async move { Ok(answer) });
         }
         let answer = self.inner.call(request);
@@ -56,7 +62,11 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Translated<S> {
                 return Ok(response);
             }
             if !is_grpc {
-                return Ok(plain(StatusCode::NOT_FOUND, "nothing here but gRPC\n"));
+                return Ok(plain(
+                    StatusCode::NOT_FOUND,
+                    "unimplemented",
+                    "there is nothing at this path: rpcs are at /interlock.v1.SERVICE/METHOD",
+                ));
             }
             Ok(translate(response))
         })
@@ -64,7 +74,8 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Translated<S> {
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    content_type.starts_with(b"application/grpc") && !content_type.starts_with(b"application/grpc-web")
 }
 
 fn translate(response: Response) -> Response {
@@ -97,10 +108,25 @@ fn translate(response: Response) -> Response {
     }
 }
 
-/// Response for a client that does not speak gRPC.
-fn plain(status: StatusCode, text: &'static str) -> Response {
-    let mut response = http::Response::new(tonic::body::Body::new(Full::new(Bytes::from_static(text.as_bytes()))));
+/// The content types of a method, for who sends another one.
+fn content_types(method: Method) -> &'static str {
+    match method {
+        Method { is_client_streaming: true, .. } => "content-type must be application/grpc: this rpc takes a stream",
+        Method { is_watch: true, .. } => {
+            "content-type must be application/grpc, application/grpc-web, application/connect+json or \
+             application/connect+proto: this rpc is a stream; GET it as text/event-stream"
+        }
+        Method { .. } => {
+            "content-type must be application/json, application/proto, application/grpc or application/grpc-web"
+        }
+    }
+}
+
+/// Response for a client that does not speak gRPC: an error of Connect.
+fn plain(status: StatusCode, code: &str, message: &str) -> Response {
+    let json = serde_json::json!({ "code": code, "message": message }).to_string();
+    let mut response = http::Response::new(tonic::body::Body::new(Full::new(Bytes::from(json))));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -26,7 +26,9 @@ use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
 use super::message::MessageBody;
-use super::{CallClass, Inner, Outcome, Response, methods, namespace, peer, refusal};
+use super::methods::CallClass;
+use super::refusal::Outcome;
+use super::{Inner, Response, methods, namespace, peer, refusal};
 pub(super) use bucket::Bucket;
 pub use bucket::ClassRate;
 use bucket::{RateClock, Shortage};
@@ -120,15 +122,15 @@ fn limited(class: CallClass, items: u32, shortage: Shortage) -> Status {
     .into_status()
 }
 
-/// Charges the items of a stream to the client that opened it, in the class of essential calls. In the extensions of
-/// the request. Absent: the client has no limit.
+/// Charges the items of a stream to the client that opened it: those of a worker as essential calls, others in the class
+/// of their method. In the extensions of the request. Absent: the client has no limit.
 #[derive(Clone)]
 pub struct StreamCharge(Arc<dyn Fn() -> Option<Duration> + Send + Sync>);
 
 impl StreamCharge {
-    fn new<C: RateClock>(client: Arc<RateClient<C>>) -> Self {
+    fn new<C: RateClock>(client: Arc<RateClient<C>>, class: CallClass) -> Self {
         Self(Arc::new(move || {
-            let taken = client.bucket(CallClass::Essential)?.take_one();
+            let taken = client.bucket(class)?.take_one();
             taken.err().and_then(|shortage| shortage.wait)
         }))
     }
@@ -197,8 +199,9 @@ where
             Ok(left) => left,
             Err(status) => return ChargedCall::Refused(Some(status.into_http())),
         };
-        if method.is_work_stream {
-            request.extensions_mut().insert(StreamCharge::new(Arc::clone(&client)));
+        if method.charges_messages {
+            let class = if method.is_work_stream { CallClass::Essential } else { class };
+            request.extensions_mut().insert(StreamCharge::new(Arc::clone(&client), class));
         }
         if method.items_field.is_some() {
             request.extensions_mut().insert(Charged(client));

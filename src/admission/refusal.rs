@@ -34,6 +34,7 @@ pub struct RefusalBuilder {
     metadata: HashMap<String, String>,
     retry_after: Option<Duration>,
     never_retry: bool,
+    violation: Option<(String, String)>,
 }
 
 /// Starts an error: status code, reason for programs, and a sentence for people.
@@ -49,6 +50,7 @@ pub fn refusal(code: Code, reason: &'static str, outcome: Outcome, message: impl
         metadata: HashMap::from([("outcome".to_owned(), outcome.to_owned())]),
         retry_after: None,
         never_retry: false,
+        violation: None,
     }
 }
 
@@ -57,6 +59,15 @@ impl RefusalBuilder {
     pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
         self.metadata.insert(key.to_owned(), value.into());
         self
+    }
+
+    /// Names the field that is wrong by its path, and why. An empty path names none.
+    pub fn at_field(mut self, path: &str, why: &str) -> Self {
+        if path.is_empty() {
+            return self;
+        }
+        self.violation = Some((path.to_owned(), why.to_owned()));
+        self.with("field", path)
     }
 
     /// Sets the retry delay, in `RetryInfo` and in the trailer.
@@ -75,6 +86,9 @@ impl RefusalBuilder {
     pub fn into_status(self) -> Status {
         let mut details = ErrorDetails::new();
         details.set_error_info(self.reason, DOMAIN, self.metadata);
+        if let Some((path, why)) = self.violation {
+            details.add_bad_request_violation(path, why);
+        }
         if let Some(delay) = self.retry_after {
             details.set_retry_info(Some(delay));
         }

@@ -10,7 +10,9 @@ use tonic::Code;
 use tower::layer::{LayerFn, layer_fn};
 
 use super::credentials::ENDED;
-use super::{Authenticated, Inner, Outcome, Response, refusal};
+use super::peer::Authenticated;
+use super::refusal::Outcome;
+use super::{Inner, Response, refusal};
 
 /// Refuses calls with UNAUTHENTICATED, CREDENTIAL_INVALID if the layer of credentials admitted them and their
 /// credential has ended since.

@@ -7,7 +7,7 @@ use crate::domain::access::{Principal, Role, Roles};
 /// Requirement of a method where credentials are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// No credential.
+    /// Anyone may call it, without a credential.
     Open,
     /// A valid credential with any role.
     AnyRole,
@@ -22,7 +22,7 @@ pub enum Access {
 const READ: Access = one_of(&[Role::Read]);
 const SUBMIT: Access = one_of(&[Role::Submit]);
 const WORK: Access = one_of(&[Role::Work]);
-/// Records and permits belong to clients that submit work and to workers.
+/// Records, permits and timelines belong to clients that submit work and to workers.
 const SUBMIT_OR_WORK: Access = one_of(&[Role::Submit, Role::Work]);
 /// Clients that submit jobs control them, and so do operators.
 const SUBMIT_OR_OPERATE: Access = one_of(&[Role::Submit, Role::Operate]);
@@ -97,6 +97,23 @@ const TABLE: &[(&str, Access)] = &[
     ("/interlock.v1.PermitService/WatchResource", READ),
     ("/interlock.v1.PermitService/ResetBreaker", OPERATE),
     ("/interlock.v1.PermitService/RevokePermit", OPERATE),
+    ("/interlock.v1.TimelineService/CreateSession", SUBMIT_OR_WORK),
+    ("/interlock.v1.TimelineService/GetSession", READ),
+    ("/interlock.v1.TimelineService/ListSessions", READ),
+    ("/interlock.v1.TimelineService/UpdateSession", SUBMIT_OR_WORK),
+    ("/interlock.v1.TimelineService/EndSession", SUBMIT_OR_WORK),
+    ("/interlock.v1.TimelineService/DeleteSession", SUBMIT_OR_OPERATE),
+    ("/interlock.v1.TimelineService/AppendSegments", SUBMIT_OR_WORK),
+    ("/interlock.v1.TimelineService/WriteSegments", SUBMIT_OR_WORK),
+    ("/interlock.v1.TimelineService/ImportSegments", SUBMIT_OR_WORK),
+    ("/interlock.v1.TimelineService/UpdateSegment", SUBMIT_OR_WORK),
+    ("/interlock.v1.TimelineService/DeleteSegment", SUBMIT_OR_WORK),
+    ("/interlock.v1.TimelineService/GetSegment", READ),
+    ("/interlock.v1.TimelineService/QueryTimeline", READ),
+    ("/interlock.v1.TimelineService/SearchSegments", READ),
+    ("/interlock.v1.TimelineService/GetSessionStatistics", READ),
+    ("/interlock.v1.TimelineService/ExportTimeline", READ),
+    ("/interlock.v1.TimelineService/WatchSession", READ),
     // Its handler checks each operation by the method that would do it alone.
     ("/interlock.v1.TransactionService/Commit", one_of(&[Role::Submit, Role::Work, Role::Operate])),
     ("/interlock.v1.AdminService/GetServerInfo", Access::AnyRole),
@@ -110,6 +127,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/interlock.v1.AdminService/RevokeKey", ADMIN_EVERYWHERE),
     ("/interlock.v1.AdminService/RotateKey", ADMIN_EVERYWHERE),
     ("/interlock.v1.AdminService/ListAuditEvents", ADMIN_EVERYWHERE),
+    ("/interlock.v1.AdminService/ClearSessionCache", OPERATE),
 ];
 
 /// Reason why a principal may not call a method.

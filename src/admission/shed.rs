@@ -15,7 +15,8 @@ use http::Request;
 use tonic::Code;
 use tower::layer::{LayerFn, layer_fn};
 
-use super::{Inner, Outcome, methods, namespace, refusal};
+use super::refusal::Outcome;
+use super::{Inner, methods, namespace, refusal};
 
 /// Returns the retry delay if new work of the named namespace is refused now.
 pub type Overload = Arc<dyn Fn(&str) -> Option<Duration> + Send + Sync>;

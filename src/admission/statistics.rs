@@ -17,7 +17,9 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
 use tower::layer::{LayerFn, layer_fn};
 
-use super::{Answer, Inner, Method, Methods, UntilSent};
+use super::methods::{Method, Methods};
+use super::sent::UntilSent;
+use super::{Answer, Inner};
 use crate::figures::door::{DoorFigures, REASON_HEADER};
 
 /// Number of status codes, from OK (0) to UNAUTHENTICATED (16).
@@ -56,7 +58,7 @@ pub struct CallSnapshot {
 pub struct MethodSnapshot {
     /// `/package.Service/Method`, or `unknown`.
     pub path: String,
-    /// Calls started.
+    /// Number of calls that have started, those in flight included.
     pub started: u64,
     /// Calls started and not finished; a stream counts while it is open.
     pub in_flight: u64,

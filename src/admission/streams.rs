@@ -10,11 +10,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::Request;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tonic::{Code, Status};
 
+use super::refusal::Outcome;
 use super::shares::{self, ConnectionShare};
-use super::{Outcome, namespace, refusal};
+use super::{namespace, refusal};
 
 /// Retry delay. A place becomes free when a client closes a watch.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -24,7 +25,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct StreamLimits {
     /// On the whole server.
     pub total: u32,
-    /// In one namespace.
+    /// Maximum number in one namespace.
     pub per_namespace: u32,
     /// On one HTTP/2 connection.
     pub per_connection: u32,
@@ -60,7 +61,7 @@ impl Streams {
     pub(super) fn take<B>(self: &Arc<Self>, request: &Request<B>) -> Result<StreamPlace, Status> {
         let namespace = namespace::of(request).unwrap_or_default().to_owned();
         let connection = shares::of(request);
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         let of_namespace = open.by_namespace.get(&namespace).copied().unwrap_or_default();
         // This counter changes only under the lock.
         let of_connection = connection.0.watches.load(Ordering::Relaxed);
@@ -78,15 +79,11 @@ impl Streams {
         connection.0.watches.fetch_add(1, Ordering::Relaxed);
         Ok(StreamPlace { streams: Arc::clone(self), namespace, connection })
     }
-
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock()
-    }
 }
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        let mut open = self.streams.lock();
+        let mut open = self.streams.open.lock();
         open.total -= 1;
         self.connection.0.watches.fetch_sub(1, Ordering::Relaxed);
         if let Some(taken) = open.by_namespace.get_mut(&self.namespace) {
@@ -128,8 +125,8 @@ mod tests {
         held.push(take("b", 1).expect("free"));
         assert!(why(take("c", 2)).contains("server"));
         held.clear();
-        assert_eq!(streams.lock().total, 0);
-        assert!(streams.lock().by_namespace.is_empty());
+        assert_eq!(streams.open.lock().total, 0);
+        assert!(streams.open.lock().by_namespace.is_empty());
         assert!(connections.iter().all(|connection| connection.0.watches.load(Ordering::Relaxed) == 0));
     }
 

@@ -8,12 +8,14 @@ use tokio::sync::watch;
 
 use crate::admission::{BUCKETS, ClassFigures, MethodSnapshot, RateLimiter, Statistics};
 use crate::engine::Engine;
+use crate::engine::cache::CacheFigures;
 use crate::engine::dispatcher::Dispatcher;
 use crate::feed::Hub;
 use crate::figures::writer::LaneKind;
 use crate::figures::{Page, Samples};
-use crate::rpc::code_name;
+use crate::rpc::{TimelineGate, code_name};
 use crate::store::Store;
+use crate::store::replica::Replica;
 use crate::task::BackgroundJobs;
 
 /// Maximum number of resources with an open breaker that get a label; the others are only counted.
@@ -29,6 +31,8 @@ pub(super) struct Parts {
     pub dispatcher: Arc<Dispatcher>,
     pub statistics: Arc<Statistics>,
     pub rate_limiter: Arc<RateLimiter>,
+    pub timeline_gate: Arc<TimelineGate>,
+    pub replica: Option<Arc<Replica>>,
     pub loops: Arc<BackgroundJobs>,
     pub serving: watch::Receiver<bool>,
     pub started: SystemTime,
@@ -49,6 +53,9 @@ pub(super) fn page(parts: Parts) -> Page {
     let engine = parts.engine.clone();
     page.measure(move |samples| queues_and_cache(samples, &engine));
     parts.store.target.figures.show(&mut page);
+    if let Some(replica) = parts.replica {
+        replica.figures.show(&mut page);
+    }
     let store = parts.store;
     page.measure(move |samples| pool(samples, &store));
     shared.jobs.show(&mut page);
@@ -63,6 +70,8 @@ pub(super) fn page(parts: Parts) -> Page {
     parts.hub.figures.show(&mut page);
     let hub = parts.hub;
     page.measure(move |samples| samples.gauge("topics", "Jobs that somebody follows", hub.followed_jobs() as f64));
+    let gate = parts.timeline_gate;
+    page.measure(move |samples| timelines(samples, &gate));
     let loops = parts.loops;
     page.measure(move |samples| background(samples, &loops));
     page
@@ -126,7 +135,40 @@ fn queues_and_cache(samples: &mut Samples<'_>, engine: &Engine) -> fmt::Result {
     )?;
     samples.counter("cache_hits", "Looks into the cache that found something", cache.hits)?;
     samples.counter("cache_misses", "Looks into the cache that found nothing", cache.misses)?;
-    samples.counter("cache_evictions", "Entries that were dropped to stay within the bounds", cache.evictions)
+    samples.counter("cache_evictions", "Entries that were dropped to stay within the bounds", cache.evictions)?;
+    segment_cache(samples, engine.shared().cache.segment_figures())
+}
+
+fn segment_cache(samples: &mut Samples<'_>, segments: CacheFigures) -> fmt::Result {
+    samples.gauge("segment_cache_entries", "Segments of timelines that are cached", segments.entries as f64)?;
+    samples.counter("segment_cache_hits", "Looks into the cache for a segment that found it", segments.hits)?;
+    samples.counter(
+        "segment_cache_misses",
+        "Looks into the cache for a segment that found nothing",
+        segments.misses,
+    )?;
+    samples.counter(
+        "segment_cache_evictions",
+        "Segments that were dropped to stay within the bounds",
+        segments.evictions,
+    )
+}
+
+fn timelines(samples: &mut Samples<'_>, gate: &TimelineGate) -> fmt::Result {
+    let figures = gate.figures();
+    samples.gauge("timeline_operations", "Calls of timelines that are at the database", figures.in_use as f64)?;
+    samples.gauge(
+        "timeline_operations_max",
+        "Calls of timelines that may be there at once",
+        figures.max_operations as f64,
+    )?;
+    samples.gauge("timeline_waiting", "Calls of timelines that wait in line", figures.waiting as f64)?;
+    samples.counter(
+        "timeline_completed",
+        "Calls of timelines that were let through and have ended",
+        figures.completed,
+    )?;
+    samples.counter("timeline_rejected", "Calls of timelines that waited for too long", figures.rejected)
 }
 
 fn pool(samples: &mut Samples<'_>, store: &Store) -> fmt::Result {
@@ -162,8 +204,12 @@ fn permits(samples: &mut Samples<'_>, shared: &crate::engine::Shared) -> fmt::Re
 }
 
 fn background(samples: &mut Samples<'_>, loops: &BackgroundJobs) -> fmt::Result {
-    let turn = f64::from(u8::from(loops.is_leader()));
-    samples.gauge("background_turn", "1 on the server that does what concerns all servers, else 0", turn)?;
+    let is_leader = f64::from(u8::from(loops.is_leader()));
+    samples.gauge(
+        "background_turn",
+        "1 on the server that runs the background jobs of all servers, else 0",
+        is_leader,
+    )?;
     let each = loops.snapshot();
     let counted = |value: fn(&crate::task::BackgroundJobFigures) -> u64| {
         each.iter().map(move |figures| ([("loop", figures.name)], value(figures)))

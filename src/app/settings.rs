@@ -9,6 +9,7 @@ use crate::admission::{ClassRate, ClientRates};
 use crate::config::{CallRate, Config};
 use crate::engine::EngineSettings;
 use crate::feed::FeedSettings;
+use crate::rpc::GateSettings;
 use crate::store::pool::PoolSettings;
 use crate::task::TaskSettings;
 
@@ -50,7 +51,14 @@ impl From<&Config> for EngineSettings {
             queue_timeout: config.queue_timeout,
             cache_entries: config.cache_entries as usize,
             cache_bytes: bytes(config.cache_bytes),
+            segment_cache_entries: config.segment_cache_entries as usize,
         }
+    }
+}
+
+impl From<&Config> for GateSettings {
+    fn from(config: &Config) -> Self {
+        Self { max_operations: config.timeline_operations as usize, max_wait: config.timeline_wait }
     }
 }
 

@@ -59,7 +59,7 @@ async fn produce(sender: broadcast::Sender<proto::WatchJobResponse>) {
         for _ in 0..BURST {
             version += 1;
             // An error means that there is no receiver: nothing is lost.
-            let _ = sender.send(change(version));
+            let _no_watcher = sender.send(change(version));
         }
         tokio::task::yield_now().await;
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::BenchSettings;
 use super::address::KeyedChannel;
 use super::database::{Counters, Database, StoredCounts};
 use super::load::{Sample, channels, closed_loop};
 use super::report::Row;
 use super::servers::{Pair, Server};
+use super::settings::BenchSettings;
 
 /// Environment of a workload.
 pub struct Scene<'a> {

@@ -30,7 +30,6 @@ pub struct Counters {
 pub struct StoredCounts {
     /// Sum of the versions of the jobs.
     pub versions: i64,
-    /// Number of jobs.
     pub jobs: i64,
     /// Number of succeeded stages.
     pub done: i64,
@@ -54,12 +53,11 @@ impl Database {
         Ok(settings)
     }
 
-    /// Reads the counters.
     pub async fn counters(&self) -> anyhow::Result<Counters> {
         let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8, \
             (SELECT sum(xact_commit) FROM pg_stat_database)::float8";
         let rows = self.client.rows(sql, &[]).await?;
-        let row = rows.first().context("Postgres tells no counters")?;
+        let row = rows.first().context("Postgres returned no counters")?;
         Ok(Counters { wal_bytes: row.get(0), commits: row.get(1) })
     }
 
@@ -70,8 +68,15 @@ impl Database {
             JOIN jobs j USING (namespace_id, job_uid) WHERE s.state = 5 AND j.kind = $1) \
             + (SELECT count(*) FROM jobs j, json_array_elements(j.stages::json) s WHERE s ->> 'state' = '5' AND j.kind = $1)";
         let rows = self.client.rows(sql, &[&kind]).await?;
-        let row = rows.first().context("Postgres tells nothing")?;
+        let row = rows.first().context("Postgres returned nothing")?;
         Ok(StoredCounts { versions: row.get(0), jobs: row.get(1), done: row.get(2) })
+    }
+
+    /// Number of segments of sessions whose ids begin with a name.
+    pub async fn segments(&self, name: &str) -> anyhow::Result<i64> {
+        let sql = "SELECT coalesce(sum(segment_count), 0)::int8 FROM sessions WHERE starts_with(session_id, $1)";
+        let rows = self.client.rows(sql, &[&name]).await?;
+        Ok(rows.first().context("Postgres returned nothing")?.get(0))
     }
 
     /// Number of leases that have not expired, of jobs of a kind.
@@ -79,14 +84,14 @@ impl Database {
         let sql = "SELECT count(*) FROM leases l JOIN jobs j USING (namespace_id, job_uid) \
             WHERE j.kind = $1 AND l.expires_at > now()";
         let rows = self.client.rows(sql, &[&kind]).await?;
-        Ok(rows.first().context("Postgres tells nothing")?.get(0))
+        Ok(rows.first().context("Postgres returned nothing")?.get(0))
     }
 
     /// Number of changes of the records of a collection: the sum of their versions.
     pub async fn record_changes(&self, collection: &str) -> anyhow::Result<i64> {
         let sql = "SELECT coalesce(sum(version), 0)::int8 FROM records WHERE namespace_id = 1 AND collection = $1";
         let rows = self.client.rows(sql, &[&collection]).await?;
-        Ok(rows.first().context("Postgres tells no totals")?.get(0))
+        Ok(rows.first().context("Postgres returned no totals")?.get(0))
     }
 
     /// Vacuums and checkpoints the database between preparations and runs.

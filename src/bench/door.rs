@@ -66,12 +66,12 @@ async fn in_turn(scene: &Scene<'_>, variants: &[Variant], in_flight: usize) -> a
         let stored = after.versions - before.versions;
         anyhow::ensure!(stored == acknowledged, "{acknowledged} updates were acknowledged, {stored} are stored");
     }
-    let tell = |(variant, of_variant): (&Variant, &Vec<MeasuredRun>)| {
+    let report = |(variant, of_variant): (&Variant, &Vec<MeasuredRun>)| {
         let mut row = row("update many jobs", variant.name, in_flight, &of_variant.iter().collect::<Vec<_>>());
         let both = of_variant.iter().zip(&runs[0]);
         row.set_ratios(both.map(|(run, plain)| run.sample.per_second() / plain.sample.per_second()));
         row.memory_bytes = variant.server.memory_bytes();
         row
     };
-    Ok(variants.iter().zip(&runs).map(tell).collect())
+    Ok(variants.iter().zip(&runs).map(report).collect())
 }

@@ -11,7 +11,6 @@ use tonic_prost::ProstCodec;
 
 use super::address::KeyedChannel;
 
-/// An encoded request.
 #[derive(Clone, Debug, Default)]
 pub struct EncodedRequest(Bytes);
 

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::sync::Semaphore;
 
-use super::BenchSettings;
 use super::address::{Address, KeyedChannel};
 use super::compare;
 use super::load::{channels, closed_loop};
 use super::report::Row;
 use super::servers::Server;
+use super::settings::BenchSettings;
 use super::watchers::Watchers;
 use super::workloads::{applied, fresh_number, prepare, update_call};
 use crate::proto;
@@ -44,7 +44,6 @@ struct Scene<'a> {
     rate: u32,
 }
 
-/// Runs all variants.
 pub async fn fanout(scene: &compare::Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let (settings, ours) = (scene.settings, &scene.pair.ours);
     let database_url = settings.database_url.as_deref();
@@ -227,7 +226,7 @@ async fn reconnect(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     let job_id = format!("{prefix}-0");
     let channel = channels(&server.address, 1).await?.remove(0);
     let mut jobs = JobServiceClient::new(channel.clone());
-    let job = proto::GetJobRequest { job_id: job_id.clone() };
+    let job = proto::GetJobRequest { job_id: job_id.clone(), ..Default::default() };
     let from = jobs.get_job(job).await?.into_inner().job.map_or(0, |job| job.version);
     let mut newest = from;
     for _ in 0..MISSED / 2 {

@@ -16,7 +16,6 @@ use crate::proto::worker_service_client::WorkerServiceClient;
 
 /// Leases per Heartbeat, and per LeaseStages.
 const PER_CALL: usize = 100;
-/// Jobs per BatchSubmitJobs.
 const PER_BATCH: usize = 500;
 /// Duration of a lease without a heartbeat, in seconds.
 const LEASE: i64 = 90;
@@ -30,7 +29,6 @@ const OPEN_LOOP_RUNS: u32 = 10;
 /// Heartbeat requests, one for each [`PER_CALL`] leases.
 type Calls = Arc<Vec<proto::HeartbeatRequest>>;
 
-/// Failed heartbeats.
 #[derive(Default)]
 struct Failures {
     refused: AtomicU64,
@@ -51,7 +49,7 @@ pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     let run = scene.settings.run * OPEN_LOOP_RUNS;
     let measured = scene.costed(server, open_loop(&channels, &calls, run, &failures)).await?;
-    rows.push(tell("heartbeats each 10 s", calls.len(), &[&measured], &failures));
+    rows.push(report("heartbeats each 10 s", calls.len(), &[&measured], &failures));
     for in_flight in scene.settings.in_flight(&[IN_FLIGHT]) {
         let call = {
             let (calls, failures) = (calls.clone(), failures.clone());
@@ -66,7 +64,7 @@ pub async fn heartbeats(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
             Ok(Sample { calls: sample.applied * PER_CALL as u64, ..sample })
         };
         let measured = scene.costed(server, work).await?;
-        rows.push(tell("heartbeats, full speed", in_flight, &[&measured], &failures));
+        rows.push(report("heartbeats, full speed", in_flight, &[&measured], &failures));
     }
     rows.iter_mut().for_each(|row| row.memory_bytes = server.memory_bytes());
     let lost = failures.lost.load(Ordering::Relaxed);
@@ -170,7 +168,7 @@ async fn open_loop(
     Ok(sample)
 }
 
-fn tell(workload: &str, in_flight: usize, runs: &[&super::compare::MeasuredRun], failures: &Failures) -> Row {
+fn report(workload: &str, in_flight: usize, runs: &[&super::compare::MeasuredRun], failures: &Failures) -> Row {
     let row = row(workload, "interlock", in_flight, runs);
     let cores = |us: f64| us * row.per_second / 1e4;
     eprintln!(

@@ -36,7 +36,7 @@ const HONEST: usize = 10;
 const RATE: u32 = 20;
 const HONEST_RATE: f64 = 15.0;
 /// Interval of a client's heartbeats, which are never refused.
-const BEAT_EVERY: Duration = Duration::from_millis(500);
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(500);
 /// Minimum duration of a phase; in a shorter one the burst would count for too much.
 const MIN_RUN: Duration = Duration::from_secs(10);
 /// Time from the beginning of a phase until bursts are used up: at twice its rate a client spends two seconds' worth of
@@ -62,7 +62,6 @@ struct Outcome {
     took: Duration,
 }
 
-/// Runs both phases.
 pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let (none, layer) = (cost(false).await, cost(true).await);
     eprintln!("limits: the layer costs {:.0} ns a call ({layer:.0} ns with it, {none:.0} ns without)", layer - none);
@@ -88,7 +87,7 @@ pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
         let clients = clients.chain(honest.iter().map(|name| (name, HONEST_RATE)));
         let outcomes = phase(&channels, clients, run).await?;
         let (loud, well) = outcomes.split_at(CLIENTS);
-        let row = tell(multiple, loud, well);
+        let row = report(multiple, loud, well);
         let refused: usize = outcomes.iter().map(|outcome| outcome.refused).sum();
         let counted = refusals(&channels[0]).await? - before;
         anyhow::ensure!(
@@ -149,7 +148,7 @@ async fn create(address: &Address, names: impl Iterator<Item = &String>) -> anyh
 /// Number of calls that the server has refused for their rate so far, of all classes.
 async fn refusals(channel: &KeyedChannel) -> anyhow::Result<i64> {
     let statistics = AdminServiceClient::new(channel.clone()).get_statistics(proto::GetStatisticsRequest {}).await?;
-    let limits = statistics.into_inner().rate_limits.context("the server tells no rate limits")?;
+    let limits = statistics.into_inner().rate_limits.context("the server returned no rate limits")?;
     Ok(limits.classes.iter().map(|class| class.refused).sum())
 }
 
@@ -232,7 +231,7 @@ async fn heartbeats(channel: KeyedChannel, namespace: String, run: Duration) -> 
         let request = within(&namespace, proto::HeartbeatRequest { renewals: vec![renewal] });
         let answer = WorkerServiceClient::new(channel.clone()).heartbeat(request).await;
         refused += usize::from(answer.is_err_and(|status| status.code() == Code::ResourceExhausted));
-        tokio::time::sleep(BEAT_EVERY).await;
+        tokio::time::sleep(HEARTBEAT_EVERY).await;
     }
     refused
 }
@@ -245,7 +244,7 @@ fn within<T>(namespace: &str, message: T) -> tonic::Request<T> {
     request
 }
 
-fn tell(multiple: f64, loud: &[Outcome], well: &[Outcome]) -> Row {
+fn report(multiple: f64, loud: &[Outcome], well: &[Outcome]) -> Row {
     let sum = |outcomes: &[Outcome], count: &dyn Fn(&Outcome) -> usize| outcomes.iter().map(count).sum::<usize>();
     let accepted = sum(loud, &|outcome| outcome.accepted);
     // Maximum number of calls that a client may have sent: its burst, and its rate for the time of its calls.

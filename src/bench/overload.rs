@@ -61,7 +61,7 @@ pub async fn overload(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
         let answered = open_loop(&channels, &request, rate, scene.settings.run).await;
         let took = began.elapsed().max(scene.settings.run);
         let seen = bystanders.stop().await?;
-        rows.push(tell(multiple, rate, &answered, &seen, took, &peak, scene));
+        rows.push(report(multiple, rate, &answered, &seen, took, &peak, scene));
     }
     Ok(rows)
 }
@@ -108,7 +108,7 @@ async fn open_loop(channels: &[KeyedChannel], request: &EncodedRequest, rate: f6
     std::mem::take(&mut *answered.lock().await)
 }
 
-fn tell(
+fn report(
     multiple: f64,
     rate: f64,
     answered: &[Answered],
@@ -132,7 +132,7 @@ fn tell(
         ms(&refused, 1.0),
         ms(&refused, 0.99),
     );
-    seen.tell();
+    seen.print();
     Row {
         ratio: Some(good / peak.per_second()),
         ..row(&format!("overload {multiple}×"), answered.len(), &accepted, good, scene)

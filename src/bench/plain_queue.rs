@@ -48,7 +48,7 @@ pub async fn drain(url: &str, connections: usize, claim: i64) -> anyhow::Result<
 pub async fn done(url: &str) -> anyhow::Result<i64> {
     let client = Target::parse(url)?.connect("").await?;
     let rows = client.rows("SELECT count(*) FROM plain_queue WHERE state = 2", &[]).await?;
-    Ok(rows.first().context("Postgres tells no total")?.get(0))
+    Ok(rows.first().context("Postgres returned no total")?.get(0))
 }
 
 async fn drain_alone(client: Client, claim: i64) -> anyhow::Result<u64> {

@@ -64,7 +64,6 @@ impl Drop for Certificate {
 
 /// Our server and the baseline, over one database.
 pub struct Pair {
-    /// The measured server.
     pub ours: Server,
     /// The baseline, with a transaction per request. None: the database is not known.
     pub baseline: Option<Server>,

@@ -43,7 +43,6 @@ pub struct WatchCounts {
     latencies: Vec<AtomicU64>,
 }
 
-/// Running watchers.
 pub struct Watchers {
     tasks: JoinSet<anyhow::Result<()>>,
     counts: Arc<WatchCounts>,
@@ -92,7 +91,6 @@ impl Watchers {
         step.map_or(0, |step| u32::try_from(step as u64 * STEP_US).unwrap_or(u32::MAX))
     }
 
-    /// Resets the latencies.
     pub fn forget_latencies(&self) {
         self.counts.latencies.iter().for_each(|count| count.store(0, Ordering::Relaxed));
     }
@@ -112,7 +110,6 @@ impl Watchers {
         }
     }
 
-    /// Ends all watchers.
     pub async fn end(mut self) -> anyhow::Result<()> {
         self.check()?;
         self.tasks.shutdown().await;

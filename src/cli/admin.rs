@@ -90,7 +90,7 @@ macro_rules! calls {
                 /// If the call is refused or cannot be made.
                 pub async fn $method(&self, message: $request) -> Result<$response, Failed> {
                     match self {
-                        Self::Server(client) => client.message(client.admin().$method(client.ask(message)).await),
+                        Self::Server(client) => client.answer(client.admin().$method(client.ask(message))).await,
                         Self::Database(local) => {
                             let mut request = Request::new(message);
                             request.set_timeout(CALL);

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::admin::{Admin, AdminAccess};
+use super::failure::EXIT_CODES;
+use super::json;
+use super::output::Output;
 use super::text::{say, table, time, width};
-use super::{Output, json};
 use crate::proto::{AuditEvent, ListAuditEventsRequest, ListAuditEventsResponse};
 
 /// Page size of the list.
@@ -14,6 +16,7 @@ const PAGE: u32 = 1_000;
 
 /// Show the audit log, through a server or from the database.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct Audit {
     #[command(flatten)]
     access: AdminAccess,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Database;
 use super::client::{Credentials, endpoint};
 use super::failure::Failed;
+use super::flags::DatabaseFlag;
 use crate::bench::{Address, BenchSettings, Demands, Workload, run, serve_baseline, serve_broadcast};
 use crate::config::{Config, DatabaseUrl, Host, Overrides};
 use crate::dev::{Durability, PostgresOptions, Storage};
@@ -45,6 +45,8 @@ enum Which {
     Heartbeats(How),
     /// 100 clients at their rate limit and at twice of it, with heartbeats, together with 10 clients below it; and the cost of the limit per call.
     Limits(How),
+    /// AppendSegments of sound, transcript and three translations, QueryTimeline and SearchSegments, against plain SQL.
+    Timeline(How),
     /// The broadcast that watches are compared with; started by `fanout`.
     #[command(hide = true)]
     Broadcast(Box<Baseline>),
@@ -64,6 +66,9 @@ struct How {
     /// Stages to drain per variant, all runs together, rounded to 2,000 per run; for `heartbeats` half of them are leased.
     #[arg(long, default_value_t = 200_000)]
     stages: usize,
+    /// Segments that are searched by `timeline`.
+    #[arg(long, default_value_t = 200_000)]
+    segments: usize,
     /// Stages per drained job: 1, 10 or 100.
     #[arg(long, default_value_t = 100)]
     stages_per_job: usize,
@@ -102,7 +107,7 @@ enum Output {
 #[derive(Debug, Args)]
 struct Baseline {
     #[command(flatten)]
-    database: Database,
+    database: DatabaseFlag,
     #[command(flatten)]
     settings: Overrides,
 }
@@ -122,6 +127,7 @@ impl Bench {
             Which::Door(how) => how.run(Workload::Door).await,
             Which::Heartbeats(how) => how.run(Workload::Heartbeats).await,
             Which::Limits(how) => how.run(Workload::Limits).await,
+            Which::Timeline(how) => how.run(Workload::Timeline).await,
             Which::Baseline(baseline) => baseline.run(true).await,
             Which::Broadcast(broadcast) => broadcast.run(false).await,
         }
@@ -133,6 +139,7 @@ impl How {
         anyhow::ensure!((0.1..=600.0).contains(&self.seconds), "--seconds is 0.1 to 600");
         anyhow::ensure!((1..=100).contains(&self.pairs), "--pairs is 1 to 100");
         anyhow::ensure!((2_000..=2_000_000).contains(&self.stages), "--stages is 2,000 to 2,000,000");
+        anyhow::ensure!((1_000..=2_000_000).contains(&self.segments), "--segments is 1,000 to 2,000,000");
         anyhow::ensure!(self.in_flight.is_none_or(|n| (1..=10_000).contains(&n)), "--in-flight is 1 to 10,000");
         anyhow::ensure!([1, 10, 100].contains(&self.stages_per_job), "--stages-per-job is 1, 10 or 100");
         let host = Host::from_environment();
@@ -148,6 +155,7 @@ impl How {
             run: Duration::from_secs_f64(self.seconds),
             pairs: self.pairs,
             stages: self.stages,
+            segments: self.segments,
             stages_per_job: self.stages_per_job,
             slow_fsync: self.slow_fsync,
             json: self.output == Output::Json,

@@ -3,6 +3,7 @@
 mod credentials;
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,10 +11,15 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
-use super::Output;
 use super::failure::Failed;
+use super::output::Output;
 use crate::proto::admin_service_client::AdminServiceClient;
 use crate::proto::job_service_client::JobServiceClient;
+use crate::proto::permit_service_client::PermitServiceClient;
+use crate::proto::record_service_client::RecordServiceClient;
+use crate::proto::timeline_service_client::TimelineServiceClient;
+use crate::proto::transaction_service_client::TransactionServiceClient;
+use crate::proto::worker_service_client::WorkerServiceClient;
 pub use credentials::Credentials;
 
 /// The server of `interlock dev`.
@@ -23,7 +29,9 @@ const NAMESPACE: &str = "interlock-namespace";
 /// Metadata key of the API key.
 const AUTHORIZATION: &str = "authorization";
 /// Connect timeout.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_millis(1_800);
+/// Time without a response after which a line says what is waited for.
+const SILENCE: Duration = Duration::from_millis(1_500);
 /// Default deadline of a call: long enough for a server that waits for its database.
 const CALL: Duration = Duration::from_secs(45);
 /// HTTP/2 ping after this much silence while calls are open.
@@ -44,7 +52,7 @@ pub struct Connection {
         help_heading = "Server"
     )]
     server: String,
-    /// Namespace of the jobs.
+    /// Namespace of jobs, records, permits and sessions.
     #[arg(
         long,
         env = "INTERLOCK_NAMESPACE",
@@ -54,8 +62,8 @@ pub struct Connection {
         help_heading = "Server"
     )]
     namespace: String,
-    /// Output format: a table for people, or protobuf JSON with one object per line for programs.
-    #[arg(long, value_enum, default_value_t = Output::Table, global = true, help_heading = "Server")]
+    /// Output format: text for people, or protobuf JSON with one object per line for programs.
+    #[arg(long, value_enum, default_value_t = Output::Text, global = true, help_heading = "Server")]
     pub output: Output,
     #[command(flatten)]
     credentials: Credentials,
@@ -106,7 +114,7 @@ impl Connection {
 }
 
 impl ApiClient {
-    /// ApiClient of the job service.
+    /// Client of the job service.
     pub fn jobs(&self) -> JobServiceClient<Channel> {
         JobServiceClient::new(self.channel.clone())
     }
@@ -116,9 +124,34 @@ impl ApiClient {
         self.channel.clone()
     }
 
-    /// ApiClient of the admin service.
+    /// Client of the admin service.
     pub fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(self.channel.clone())
+    }
+
+    /// Client of the record service.
+    pub fn records(&self) -> RecordServiceClient<Channel> {
+        RecordServiceClient::new(self.channel.clone())
+    }
+
+    /// Client of the permit service.
+    pub fn permits(&self) -> PermitServiceClient<Channel> {
+        PermitServiceClient::new(self.channel.clone())
+    }
+
+    /// Client of the timeline service.
+    pub fn timelines(&self) -> TimelineServiceClient<Channel> {
+        TimelineServiceClient::new(self.channel.clone())
+    }
+
+    /// Client of the worker service.
+    pub fn workers(&self) -> WorkerServiceClient<Channel> {
+        WorkerServiceClient::new(self.channel.clone())
+    }
+
+    /// Client of the transaction service.
+    pub fn transactions(&self) -> TransactionServiceClient<Channel> {
+        TransactionServiceClient::new(self.channel.clone())
     }
 
     /// A request with the default deadline.
@@ -143,12 +176,23 @@ impl ApiClient {
         request
     }
 
-    /// The message of a response.
+    /// Waits for a response, and returns its message.
     ///
     /// # Errors
     /// The status of a failed call, as one line with exit code and advice.
-    pub fn message<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, Failed> {
+    pub async fn answer<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failed> {
+        let answer = self.noticed(call).await;
         answer.map(Response::into_inner).map_err(|status| Failed::call(&self.server, &status))
+    }
+
+    /// Waits for a call; says on the standard error what it waits for if there is no response soon.
+    pub async fn noticed<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        if let Ok(answer) = tokio::time::timeout(SILENCE, &mut call).await {
+            return answer;
+        }
+        eprintln!("waiting for {} to respond", self.server);
+        call.await
     }
 }
 
@@ -194,7 +238,7 @@ mod tests {
         Connection {
             server: server.to_owned(),
             namespace: namespace.to_owned(),
-            output: Output::Table,
+            output: Output::Text,
             credentials: Credentials::default(),
         }
     }

@@ -14,13 +14,22 @@ const LANDMARK: &str = "demo/__main__.py";
 /// Interpreter that `make demo` sets up.
 const VENV_PYTHON: &str = ".venv/bin/python";
 
-/// Make a narrated film of seven scenes with three Python workers, on a running server.
+/// Make a narrated film with three Python workers, or hold a meeting with live captions, on a running server.
 #[derive(Debug, Args)]
 pub struct Demo {
+    /// Demo: a film of seven scenes, or a meeting of three speakers in two languages.
+    #[arg(value_name = "DEMO", value_parser = ["film", "meeting"], default_value = "film")]
+    demo: String,
     /// Server address, as HOST:PORT or a URL that begins with https://.
-    #[arg(long, env = "INTERLOCK_SERVER", value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    #[arg(
+        long = "server",
+        alias = "address",
+        env = "INTERLOCK_SERVER",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:50051"
+    )]
     address: String,
-    /// Output directory of the film [default: demo-output].
+    /// Output directory [default: demo-output].
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
     /// Python interpreter with the packages of clients/python/requirements.txt [default: .venv/bin/python of the checkout,
@@ -43,7 +52,7 @@ impl Demo {
 
     fn command(&self, python: &Path, checkout: &Path) -> Command {
         let mut command = Command::new(python);
-        command.args(["-m", "demo", "--address"]).arg(&self.address);
+        command.args(["-m", "demo", &self.demo, "--address"]).arg(&self.address);
         if let Some(output) = &self.output {
             command.arg("--output").arg(output);
         }
@@ -70,10 +79,15 @@ mod tests {
     }
 
     #[test]
-    fn address_and_output_are_passed_on() {
-        let demo = Demo { address: "localhost:4000".to_owned(), output: Some("out".into()), python: None };
+    fn arguments_are_passed_on() {
+        let demo = Demo {
+            demo: "meeting".to_owned(),
+            address: "localhost:4000".to_owned(),
+            output: Some("out".into()),
+            python: None,
+        };
         let command = demo.command(Path::new("python3"), Path::new("/checkout"));
         let arguments: Vec<_> = command.get_args().collect();
-        assert_eq!(arguments, ["-m", "demo", "--address", "localhost:4000", "--output", "out"]);
+        assert_eq!(arguments, ["-m", "demo", "meeting", "--address", "localhost:4000", "--output", "out"]);
     }
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Arg, Args};
 
-use super::{Listening, run_server};
+use super::run_server::{Listening, Ports, ServerStart, run_server};
+use super::text::announce;
 use crate::config::{Config, Host, Overrides};
 use crate::dev::{DevCertificate, Durability, Postgres, PostgresOptions, Storage, certificate};
 use crate::server::ServerTls;
@@ -37,6 +38,9 @@ pub struct Dev {
     /// Serve over TLS, with a certificate for localhost by a private authority of this user; the banner says how to trust it.
     #[arg(long, conflicts_with = "tls_cert")]
     tls: bool,
+    /// Create this namespace if it does not exist.
+    #[arg(long, env = "INTERLOCK_NAMESPACE", value_name = "NAME")]
+    namespace: Option<String>,
     #[command(flatten)]
     settings: Overrides,
 }
@@ -48,6 +52,8 @@ impl Dev {
         let host = Host::from_environment();
         let own = if self.tls { Some(own_certificate(&host)?) } else { None };
         let tls = own.as_ref().map(|own| ServerTls::from_pem(&own.certificate, &own.key)).transpose()?;
+        // Before Postgres is started, so that a port in use is an error at once.
+        let ports = Ports::take(&config, tls.is_some()).await?;
         let postgres = Postgres::start(self.options(host)?).await?;
         let database_url = postgres.database_url();
         let encryption = match &own {
@@ -55,8 +61,13 @@ impl Dev {
             None if config.tls_cert.is_some() => Encryption::Certificate,
             None => Encryption::Plaintext,
         };
-        let serving = run_server(&config, &database_url, tls, traces, |listening| {
-            print!("{}", banner(listening, &config, postgres.data_dir(), self.ephemeral, encryption));
+        let namespace = self.namespace.as_deref().filter(|name| !name.is_empty());
+        let start = ServerStart { config: &config, database_url: &database_url, ports, tls, traces, namespace };
+        let serving = run_server(start, |listening| {
+            announce(banner(listening, &config, postgres.data_dir(), self.ephemeral, encryption).trim_end());
+            if let Some(name) = namespace {
+                announce(format!("\nThe namespace {name} exists: export INTERLOCK_NAMESPACE={name}"));
+            }
         });
         let served = tokio::select! {
             served = serving => served,
@@ -171,7 +182,7 @@ mod tests {
     use crate::config::CallRate;
 
     #[test]
-    fn dev_serves_reflection_without_rate_limits_unless_told_otherwise() {
+    fn dev_serves_reflection_without_rate_limits_unless_flags_say_otherwise() {
         let parse = |arguments: &[&str]| {
             let command = Dev::augment_args(clap::Command::new("dev")).no_binary_name(true);
             let matches = command.try_get_matches_from(arguments).expect("valid flags");

@@ -13,7 +13,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::client::Connection;
-use super::{Database, Output, text};
+use super::failure::EXIT_CODES;
+use super::flags::DatabaseFlag;
+use super::output::Output;
+use super::text;
 use crate::config::Config;
 use crate::store::connection::Target;
 use finding::{Finding, Level};
@@ -23,9 +26,10 @@ use finding::{Finding, Level};
 /// Checks the database of --database-url, if one is given, and the server of --server. Without --server it is http://127.0.0.1:50051; if a
 /// database is given and no server answers there, that is no finding.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct Doctor {
     #[command(flatten)]
-    database: Database,
+    database: DatabaseFlag,
     #[command(flatten)]
     connection: Connection,
     /// Pool size of each server (`--pool-max`), to compute how many connections Postgres must allow.

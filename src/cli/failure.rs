@@ -13,13 +13,26 @@ use super::text::plain;
 pub enum Exit {
     /// A job that was watched did not succeed.
     NotSucceeded = 1,
-    /// A flag or a document is invalid; clap exits with the same code.
+    /// A flag or a document is invalid, an address is in use, or the output cannot be written; clap exits with the same code.
     Usage = 2,
     /// The server refused the call.
     Refused = 3,
     /// The server cannot be reached, or cannot serve now.
     Unreachable = 4,
+    /// A permit or a lease is lost.
+    Lost = 5,
 }
+
+/// The exit codes, for the help of each command that calls a server.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the watched job did not succeed, or `doctor` found a failure
+  2  a flag or a document is invalid, an address is in use, or the output cannot be written
+  3  the server refused the call, or denied the permit
+  4  the server cannot be reached, or cannot serve now
+  5  a permit or a lease is lost
+An error is one line on the standard error; with a reason, it comes from the server: `error: STATUS / REASON: message`.";
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -40,12 +53,30 @@ impl Failed {
         Self { exit: Exit::Unreachable, line: line.into() }
     }
 
+    /// A call that was refused, a permit that was denied, or an answer that cannot be used.
+    pub fn refused(line: impl Into<String>) -> Self {
+        Self { exit: Exit::Refused, line: line.into() }
+    }
+
+    /// A permit or a lease that is lost.
+    pub fn lost(line: impl Into<String>) -> Self {
+        Self { exit: Exit::Lost, line: line.into() }
+    }
+
     /// A call that failed.
     pub fn call(server: &str, status: &Status) -> Self {
         let failed = Self { exit: exit_of(status), line: error_line(server, status) };
         match advice(server, status) {
             Some(advice) => failed.advise(advice),
             None => failed,
+        }
+    }
+
+    /// Adds the request id with which the command can be repeated, if it is unknown whether the request was applied.
+    pub fn repeatable(self, request_id: &str) -> Self {
+        match self.exit {
+            Exit::Unreachable => self.advise(&format!("it is safe to repeat this with --request-id {request_id}")),
+            Exit::NotSucceeded | Exit::Usage | Exit::Refused | Exit::Lost => self,
         }
     }
 
@@ -132,7 +163,9 @@ fn advice(server: &str, status: &Status) -> Option<&'static str> {
         let is_broken = cause::<hyper::Error>(status).is_some() || cause::<h2::Error>(status).is_some();
         let advice = match is_secure {
             true => "if the server requires a client certificate, see --cert and --cert-key",
-            false => "if the server has TLS, use https://",
+            false => {
+                "if the server has TLS, use https://; if another program listens at this address, name the server's with --server"
+            }
         };
         return is_broken.then_some(advice);
     };

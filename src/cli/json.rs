@@ -2,15 +2,28 @@
 
 use std::sync::LazyLock;
 
-use prost::Name;
+use prost::{Message as _, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use serde::Deserializer;
 use serde_path_to_error::Track;
 
 use crate::proto;
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).expect("the descriptors were made by our own build")
+    let mut pool =
+        DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).expect("the descriptors were made by our own build");
+    // What can be in the details of a status, which is among ours already.
+    let details = FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET).expect("made by its own build");
+    let is_new = |file: &FileDescriptorProto| {
+        file.message_type.iter().all(|message| {
+            let name = format!("{}.{}", file.package(), message.name());
+            pool.get_message_by_name(&name).is_none()
+        })
+    };
+    let files: Vec<FileDescriptorProto> = details.file.into_iter().filter(is_new).collect();
+    pool.add_file_descriptor_protos(files).expect("they import what ours import");
+    pool
 });
 
 fn descriptor<T: Name>() -> MessageDescriptor {
@@ -62,7 +75,6 @@ pub fn read<'a, T: Name + Default>(root: &str, json: impl Deserializer<'a>) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prost::Message as _;
     use serde_json::json;
 
     #[test]

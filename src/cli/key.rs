@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::admin::{Admin, AdminAccess};
+use super::failure::EXIT_CODES;
+use super::json;
+use super::output::Output;
 use super::text::{duration, plain, say, table, time, width};
-use super::{Output, json};
 use crate::proto::{self, ApiKey, ApiKeyState};
 
 /// Page size of the list.
@@ -14,6 +16,7 @@ const PAGE: i32 = 1_000;
 
 /// Create, list, revoke and rotate API keys, through a server or in the database.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct KeyCommand {
     #[command(flatten)]
     access: AdminAccess,
@@ -148,13 +151,13 @@ impl Named {
         let answer = admin.revoke_key(request).await?;
         match (output, &answer.key) {
             (Output::Json, _) => say(json::text(&answer)?)?,
-            (Output::Table, Some(key)) if answer.applied => {
+            (Output::Text, Some(key)) if answer.applied => {
                 say(format!("{}  revoked; all servers refuse it within 5 s", key.key_id))?;
             }
-            (Output::Table, Some(key)) => {
+            (Output::Text, Some(key)) => {
                 say(format!("{}  was revoked before, at {}", key.key_id, time(key.revoke_time)))?;
             }
-            (Output::Table, None) => {}
+            (Output::Text, None) => {}
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::Database;
+use super::flags::DatabaseFlag;
+use super::text::say;
 use crate::config::{Config, Overrides};
 use crate::{app, telemetry};
 
@@ -10,7 +11,7 @@ use crate::{app, telemetry};
 #[derive(Debug, Args)]
 pub struct Migrate {
     #[command(flatten)]
-    database: Database,
+    database: DatabaseFlag,
     #[command(flatten)]
     settings: Overrides,
 }
@@ -20,7 +21,6 @@ impl Migrate {
         let config = Config::load(&self.settings, self.database.database_url.as_ref())?;
         telemetry::start(&config.log, config.log_format)?;
         app::migrate(config.require_database_url()?.expose()).await?;
-        println!("the schema is up to date");
-        Ok(())
+        Ok(say("the schema is up to date")?)
     }
 }

@@ -1,4 +1,4 @@
-//! Retries of commands that watch: how often, and for how long.
+//! Retries: how often, and for how long.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use tonic_types::StatusExt;
 
 /// Maximum delay before the first retry.
 const FIRST: Duration = Duration::from_millis(100);
-/// Maximum delay.
+/// Maximum delay before a retry.
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// Flags for the retries of a watch.
@@ -36,6 +36,11 @@ impl RetrySchedule {
     /// A schedule without failures so far.
     pub fn new(patience: &Patience) -> Self {
         Self { bound: patience.retry_for, failing: None }
+    }
+
+    /// A schedule that ends when nothing has worked for `bound`.
+    pub fn within(bound: Duration) -> Self {
+        Self { bound, failing: None }
     }
 
     /// Notes a success: the next failure starts with the first delay.

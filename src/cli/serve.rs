@@ -2,7 +2,9 @@
 
 use clap::Args;
 
-use super::{Database, run_server};
+use super::flags::DatabaseFlag;
+use super::run_server::{Ports, ServerStart, run_server};
+use super::text::announce;
 use crate::config::{Config, Overrides};
 use crate::telemetry;
 
@@ -10,7 +12,7 @@ use crate::telemetry;
 #[derive(Debug, Args)]
 pub struct Serve {
     #[command(flatten)]
-    database: Database,
+    database: DatabaseFlag,
     #[command(flatten)]
     settings: Overrides,
 }
@@ -20,10 +22,13 @@ impl Serve {
         let config = Config::load(&self.settings, self.database.database_url.as_ref())?;
         let traces = telemetry::start_with_traces(&config)?;
         let database_url = config.require_database_url()?.clone();
-        run_server(&config, database_url.expose(), None, traces, |listening| {
-            println!("listening on {}", listening.calls);
+        let ports = Ports::take(&config, false).await?;
+        let (config, database_url) = (&config, database_url.expose());
+        let start = ServerStart { config, database_url, ports, tls: None, traces, namespace: None };
+        run_server(start, |listening| {
+            announce(format!("listening on {}", listening.calls));
             if let Some(metrics) = listening.metrics {
-                println!("metrics on http://{metrics}/metrics");
+                announce(format!("metrics on http://{metrics}/metrics"));
             }
         })
         .await

@@ -8,12 +8,47 @@ use prost_types::Timestamp;
 
 use crate::proto::{JobState, StageState};
 
+/// The standard output cannot be written: the disk is full, or the reader has closed the pipe.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to the standard output: {0}")]
+pub struct OutputFault(pub io::Error);
+
 /// Prints a line on the standard output. Unlike `println!` it does not panic if the reader has closed the pipe.
 ///
 /// # Errors
 /// If the output cannot be written.
-pub fn say(line: impl AsRef<str>) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{}", line.as_ref())
+pub fn say(line: impl AsRef<str>) -> Result<(), OutputFault> {
+    writeln!(io::stdout().lock(), "{}", line.as_ref()).map_err(OutputFault)
+}
+
+/// Prints bytes on the standard output.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn say_bytes(data: &[u8]) -> Result<(), OutputFault> {
+    io::stdout().lock().write_all(data).map_err(OutputFault)
+}
+
+/// Writes what is still buffered for the standard output.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn flush() -> Result<(), OutputFault> {
+    io::stdout().lock().flush().map_err(OutputFault)
+}
+
+/// Prints the first lines of a server. It serves also if they cannot be written; then the standard error says so.
+pub fn announce(text: impl AsRef<str>) {
+    if let Err(fault) = say(text) {
+        note(format!("warning: {fault}"));
+    }
+}
+
+/// Prints a line on the standard error. Nothing happens if it is closed. Other tasks go on if it is a pipe that is full.
+pub fn note(line: impl AsRef<str>) {
+    tokio::task::block_in_place(|| {
+        let _closed = writeln!(io::stderr().lock(), "{}", line.as_ref());
+    });
 }
 
 /// Reads a duration of the command line, such as `90d` or `1h 30m`.
@@ -50,6 +85,23 @@ pub fn stage_state(state: StageState) -> &'static str {
 /// RFC 3339 in whole seconds; empty for None.
 pub fn time(time: Option<Timestamp>) -> String {
     time.map(|time| Timestamp { nanos: 0, ..time }.to_string()).unwrap_or_default()
+}
+
+/// A duration of a message in seconds.
+pub fn seconds_of(duration: prost_types::Duration) -> f64 {
+    duration.seconds as f64 + f64::from(duration.nanos) / 1e9
+}
+
+/// A line for each fact with its name, aligned; none for a fact that is empty.
+pub fn facts(facts: impl IntoIterator<Item = (&'static str, String)>) -> Vec<String> {
+    let facts: Vec<_> = facts.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(10) + 1;
+    facts.into_iter().map(|(name, value)| format!("{name:<width$}{}", plain(&value))).collect()
+}
+
+/// The name of an enum's value without the prefix of the enum.
+pub fn bare(name: &'static str, prefix: &str) -> &'static str {
+    name.strip_prefix(prefix).unwrap_or(name)
 }
 
 /// A number with its noun, as `1 stage` and `2 stages`.

@@ -1,4 +1,4 @@
-//! `interlock top`: what runs now, on which workers.
+//! `interlock top`: what is ready and what runs now, on which workers.
 
 mod feed;
 mod figures;
@@ -12,7 +12,7 @@ use clap::Args;
 use console::Term;
 use futures::future::join_all;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tonic::{Code, Status};
 
@@ -20,10 +20,12 @@ use self::feed::WatchEvent;
 use self::figures::StatisticsLine;
 use self::running::Running;
 use super::client::{ApiClient, Connection};
-use super::failure::Failed;
+use super::failure::{EXIT_CODES, Failed};
+use super::json;
+use super::output::Output;
+use super::pending::PendingStages;
 use super::retry::Patience;
 use super::text::say;
-use super::{Output, json};
 use crate::proto::{self, StageState};
 
 /// Interval of drawing and of reading the server's statistics.
@@ -36,9 +38,14 @@ const ANSWER: Duration = Duration::from_secs(2);
 const FIRST: Duration = Duration::from_secs(15);
 /// Maximum number of stages listed of a job.
 const STAGES: i32 = 1_000;
+/// Maximum number of jobs whose ready stages are counted by queue.
+const PENDING_JOBS: usize = 200;
+/// Interval of counting ready stages.
+const PENDING_EVERY: Duration = Duration::from_secs(3);
 
-/// Show what runs now, by queue, worker and job, once a second until it is interrupted.
+/// Show what is ready and what runs now, by queue, worker and job, once a second until it is interrupted.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct Top {
     #[command(flatten)]
     connection: Connection,
@@ -57,7 +64,7 @@ impl Top {
         let client = self.connection.client()?;
         let events = feed::start(&client, &self.patience);
         let top = Looker { client, limit: usize::from(self.jobs), running: Running::default() };
-        let is_table = self.connection.output == Output::Table;
+        let is_table = self.connection.output == Output::Text;
         if is_table && !self.once && Term::stdout().is_term() {
             top.live(events).await?;
         } else {
@@ -93,12 +100,11 @@ impl Looker {
         tokio::time::timeout(FIRST, caught_up).await.map_err(|_| silent)??;
         while self.look(FIRST).await? > 0 {}
         let statistics = self.statistics(FIRST).await?;
+        let pending = PendingStages::read(&self.client, PENDING_JOBS, FIRST).await?;
         if is_table {
             let figures = StatisticsLine::of(&statistics, None);
-            for line in screen::lines(&self.running, self.limit, &self.client, &figures, None, super::text::width()) {
-                say(line)?;
-            }
-            return Ok(());
+            let lines = self.lines(&pending, &figures, None, super::text::width());
+            return Ok(lines.iter().try_for_each(say)?);
         }
         let jobs: anyhow::Result<Vec<_>> =
             self.running.first(self.limit).map(|job| json::value(&job.whole())).collect();
@@ -107,6 +113,7 @@ impl Looker {
             "namespace": self.client.namespace,
             "runningJobs": self.running.count(),
             "jobs": jobs?,
+            "readyStages": pending.document(),
             "statistics": json::value(&statistics)?,
         });
         Ok(say(shown.to_string())?)
@@ -119,6 +126,7 @@ impl Looker {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trouble = None;
         let mut before = None;
+        let pending = pending(self.client.clone());
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -137,15 +145,32 @@ impl Looker {
                     let statistics = self.statistics(ANSWER).await.unwrap_or_default();
                     let figures = StatisticsLine::of(&statistics, before.as_ref());
                     before = Some(statistics);
-                    self.draw(&term, &figures, trouble.as_deref())?;
+                    self.draw(&term, &pending.borrow(), &figures, trouble.as_deref())?;
                 }
             }
         }
     }
 
-    fn draw(&self, term: &Term, figures: &StatisticsLine, trouble: Option<&str>) -> anyhow::Result<()> {
+    fn lines(
+        &self,
+        pending: &PendingStages,
+        figures: &StatisticsLine,
+        trouble: Option<&str>,
+        width: Option<usize>,
+    ) -> Vec<String> {
+        let view = screen::View { running: &self.running, limit: self.limit, pending, figures, trouble };
+        screen::lines(&view, &self.client, width)
+    }
+
+    fn draw(
+        &self,
+        term: &Term,
+        pending: &PendingStages,
+        figures: &StatisticsLine,
+        trouble: Option<&str>,
+    ) -> anyhow::Result<()> {
         let (height, width) = term.size();
-        let lines = screen::lines(&self.running, self.limit, &self.client, figures, trouble, Some(usize::from(width)));
+        let lines = self.lines(pending, figures, trouble, Some(usize::from(width)));
         term.move_cursor_to(0, 0)?;
         for line in lines.iter().take(usize::from(height).saturating_sub(1)) {
             term.clear_line()?;
@@ -184,9 +209,25 @@ impl Looker {
     /// The statistics of the server; empty for a key that may see its own namespaces only.
     async fn statistics(&self, bound: Duration) -> Result<proto::GetStatisticsResponse, Failed> {
         let request = self.client.ask_within(bound, proto::GetStatisticsRequest {});
-        match self.client.admin().get_statistics(request).await {
+        match self.client.noticed(self.client.admin().get_statistics(request)).await {
+            Ok(answer) => Ok(answer.into_inner()),
             Err(status) if status.code() == Code::PermissionDenied => Ok(proto::GetStatisticsResponse::default()),
-            answer => self.client.message(answer),
+            Err(status) => Err(Failed::call(&self.client.server, &status)),
         }
     }
+}
+
+/// Counts ready stages again and again, until the receiver is dropped.
+fn pending(client: ApiClient) -> watch::Receiver<PendingStages> {
+    let (sender, receiver) = watch::channel(PendingStages::default());
+    tokio::spawn(async move {
+        while !sender.is_closed() {
+            // A failure leaves the counts as they were; the watch reports that the server is away.
+            if let Ok(pending) = PendingStages::read(&client, PENDING_JOBS, ANSWER).await {
+                sender.send_replace(pending);
+            }
+            tokio::time::sleep(PENDING_EVERY).await;
+        }
+    });
+    receiver
 }

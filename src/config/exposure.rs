@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, ConfigError};
+use super::ConfigError;
+use super::settings::Config;
 
 /// Whether calls need a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

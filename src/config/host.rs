@@ -25,7 +25,7 @@ impl Host {
         let directory = |name| {
             path(name)
                 .map(PathBuf::from)
-                // The XDG specification tells to ignore relative paths.
+                // By the XDG specification applications ignore relative paths.
                 .filter(|path| path.is_absolute())
         };
         Host {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Address of the metrics port, `off` or `usual`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricsListen {
-    /// No metrics port.
+    /// The server has no metrics port.
     Off,
     /// This address, which must be free.
     At(SocketAddr),
@@ -18,7 +18,7 @@ pub enum MetricsListen {
 }
 
 impl MetricsListen {
-    /// The default address.
+    /// The default: port 9464 of the loopback address.
     pub fn usual() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 9_464))
     }

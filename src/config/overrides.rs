@@ -8,7 +8,8 @@ use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 
-use super::{Config, ConfigError, DatabaseUrl};
+use super::settings::Config;
+use super::{ConfigError, DatabaseUrl};
 
 /// The name of the setting that is not one of [`Config`].
 const FILE: &str = "config";

@@ -11,7 +11,11 @@ use bytesize::ByteSize;
 use clap::{ArgAction, Args, Command, FromArgMatches};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Auth, CallRate, DatabaseUrl, LogFormat, MetricsListen};
+use super::call_rate::CallRate;
+use super::exposure::Auth;
+use super::metrics::MetricsListen;
+use super::origin::Origin;
+use super::{DatabaseUrl, LogFormat};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
@@ -47,6 +51,11 @@ pub struct Config {
     #[arg(long, env = "INTERLOCK_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
 
+    /// Origin of web pages that may call, such as `https://board.example`; repeated, or separated by commas. None by default: a page of another
+    /// origin could otherwise do whatever the browser's user can reach. Pages of this server's own address need no permission.
+    #[arg(long, env = "INTERLOCK_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub allow_origin: Vec<Origin>,
+
     /// Address of /metrics, /healthz and /readyz, or `off`; `usual` is 127.0.0.1:9464, or off if that port is taken. Plain HTTP without
     /// credentials: it shows figures and names of queues, nothing of jobs.
     #[arg(long, env = "INTERLOCK_METRICS_LISTEN", value_name = "ADDRESS|off", default_value = "usual")]
@@ -55,6 +64,12 @@ pub struct Config {
     /// Database to use. A flag of some verbs only, because it usually holds a password.
     #[arg(skip)]
     pub database_url: Option<DatabaseUrl>,
+
+    /// Streaming replica of the database, as a URL or as `key=value` pairs of one host. Reads that name a `max_staleness` are answered by it while it
+    /// is new enough, and by the primary otherwise. Unset: the primary answers all. Prefer the environment variable: other users of the machine can
+    /// see flags.
+    #[arg(long, env = "INTERLOCK_READ_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub read_database_url: Option<DatabaseUrl>,
 
     /// Maximum number of connections to Postgres. More do not make Postgres faster, and several servers share it.
     #[arg(long, env = "INTERLOCK_POOL_MAX", value_name = "COUNT", default_value_t = 20)]
@@ -126,6 +141,20 @@ pub struct Config {
     #[arg(long, env = "INTERLOCK_CACHE_BYTES", value_name = "SIZE", default_value = "64MiB")]
     #[serde(serialize_with = "as_number")]
     pub cache_bytes: ByteSize,
+
+    /// Maximum number of segments of timelines in the cache, beside the rows of --cache-entries. They take at most a quarter of --cache-bytes.
+    #[arg(long, env = "INTERLOCK_SEGMENT_CACHE_ENTRIES", value_name = "COUNT", default_value_t = 1_000)]
+    pub segment_cache_entries: u32,
+
+    /// Maximum number of calls of TimelineService at the database at once, watches not counted. The others wait in line.
+    #[arg(long, env = "INTERLOCK_TIMELINE_OPERATIONS", value_name = "COUNT", default_value_t = 50)]
+    pub timeline_operations: u32,
+
+    /// Maximum wait of a call of TimelineService in line; then it fails with OVERLOADED and is not applied.
+    #[arg(long, env = "INTERLOCK_TIMELINE_WAIT", value_name = "DURATION", default_value = "30s")]
+    #[arg(value_parser = humantime::parse_duration)]
+    #[serde(with = "humantime_serde")]
+    pub timeline_wait: Duration,
 
     /// Memory for messages that have not arrived in full, at least 8MiB. One connection gets at most as much as is still free for all others.
     /// Beyond it calls fail with OVERLOADED.

@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_named_directory_without_binaries_is_an_error_with_the_install_line() {
         let empty = Path::new("/nonexistent");
-        let error = Binaries::find(Some(empty), None, None).unwrap_err();
+        let error = Binaries::find(Some(empty), None, None).expect_err("there are none");
         let message = error.to_string();
         assert!(message.contains("/nonexistent"), "{message}");
         assert!(message.contains("apt-get install postgresql"), "{message}");

@@ -134,7 +134,7 @@ impl Home {
         let moved = std::fs::rename(&unfinished, target);
         if moved.is_err() {
             // Nothing is lost by leaving it, were that to fail as well.
-            let _ = std::fs::remove_dir_all(&unfinished);
+            let _absent = std::fs::remove_dir_all(&unfinished);
         }
         moved.map_err(DevError::system(format!("create {}", target.display())))
     }
@@ -166,7 +166,7 @@ impl Drop for Home {
     fn drop(&mut self) {
         if self.is_ephemeral {
             // What cannot be removed now is swept by the next start.
-            let _ = std::fs::remove_dir_all(&self.directory);
+            let _absent = std::fs::remove_dir_all(&self.directory);
         }
     }
 }
@@ -239,7 +239,7 @@ fn sweep(parent: &Path) {
         let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(EPHEMERAL_PREFIX));
         if is_ours && is_abandoned(&entry.path()) {
             // Another sweep may be at it too; what is left over is for the next one.
-            let _ = std::fs::remove_dir_all(entry.path());
+            let _absent = std::fs::remove_dir_all(entry.path());
         }
     }
 }

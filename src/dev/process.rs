@@ -37,11 +37,11 @@ impl Process {
                 let pid = Pid::from_child(&child);
                 let shared = Arc::new(Mutex::new(Some(pid)));
                 // The receiver waits for exactly this message, so it is there.
-                let _ = started.send(Ok(Arc::clone(&shared)));
+                let _gone = started.send(Ok(Arc::clone(&shared)));
                 exited.get_or_init(|| reap(child, pid, &shared));
             }
             Err(error) => {
-                let _ = started.send(Err(error));
+                let _gone = started.send(Err(error));
             }
         })?;
         let pid = start.recv().map_err(|_| io::Error::other("the thread that starts Postgres died"))??;
@@ -94,6 +94,7 @@ impl Process {
 }
 
 /// Forks on the calling thread, which must live as long as the child.
+#[allow(unsafe_code, reason = "the standard library has no safe way to run code between fork and exec")]
 fn fork(mut command: Command) -> io::Result<Child> {
     let parent = rustix::process::getpid();
     command.process_group(0);
@@ -123,7 +124,7 @@ fn reap(mut child: Child, pid: Pid, shared: &Mutex<Option<Pid>>) -> ExitStatus {
     child.wait().unwrap_or_default()
 }
 
-/// The direct children of a process; none where the system does not tell.
+/// The direct children of a process; none where the system does not list them.
 fn children_of(pid: Pid) -> Vec<Pid> {
     let pid = pid.as_raw_nonzero();
     std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))

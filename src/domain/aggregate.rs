@@ -62,6 +62,8 @@ macro_rules! for_each_aggregate {
             resources: Resource, $crate::domain::permit::resource::Resource;
             jobs: Job, $crate::domain::job::Job;
             records: Record, $crate::domain::record::Record;
+            sessions: Session, $crate::domain::session::Session;
+            segments: Segment, $crate::domain::session::segment::Segment;
         }
     };
 }

@@ -6,7 +6,7 @@ use super::id::StageNo;
 use super::job::Job;
 use super::record::Record;
 
-/// State with the version that was compared with the expected one.
+/// State with the version that was compared with the expected one; a [`super::refusal::AttachedState`] holds it.
 #[derive(Clone, Debug)]
 pub enum ComparedState {
     /// A record with its fields.
@@ -15,18 +15,4 @@ pub enum ComparedState {
     Job(Arc<Job>),
     /// A stage of a job.
     Stage(Arc<Job>, StageNo),
-}
-
-impl PartialEq for ComparedState {
-    /// States are equal if key and version are.
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Record(one), Self::Record(other)) => (&one.key, one.version) == (&other.key, other.version),
-            (Self::Job(one), Self::Job(other)) => (one.key, one.revision) == (other.key, other.revision),
-            (Self::Stage(one, no), Self::Stage(other, other_no)) => {
-                (one.key, one.revision, no) == (other.key, other.revision, other_no)
-            }
-            (Self::Record(_) | Self::Job(_) | Self::Stage(..), _) => false,
-        }
-    }
 }

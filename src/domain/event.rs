@@ -12,7 +12,7 @@ use super::time::Timestamp;
 
 /// Kind of an event. Numbers are those of the wire and of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // The proto documents each.
+#[allow(missing_docs, reason = "the proto documents each")]
 pub enum EventKind {
     JobSubmitted = 1,
     JobUpdated = 2,

@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::equality::{elements, equal};
-use super::record::{FieldError, Json};
+use super::json::Json;
+use super::refusal::Refusal;
 use super::short::Short;
 
 /// 2^53: every whole number up to it is exact as a double.
@@ -46,6 +47,32 @@ pub enum FieldChange {
     Minimum(f64),
     /// Merges this object into the field, by RFC 7396 (JSON Merge Patch).
     Merge(Json),
+}
+
+/// Reason that an operation cannot be applied to a field.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FieldError {
+    /// The field has another type than the operation needs.
+    WrongType {
+        /// Type that the operation needs.
+        needs: &'static str,
+        /// Type of the stored value.
+        is: &'static str,
+    },
+    /// The result would exceed a limit; the text says which.
+    Limit(String),
+}
+
+impl FieldError {
+    /// The refusal of the operation at this path of the request.
+    pub(super) fn refusal(self, path: &str, operation: &FieldOp) -> Refusal {
+        match self {
+            Self::WrongType { needs, is } => {
+                Refusal::WrongType { path: path.to_owned(), field: operation.field.to_string(), needs, is }
+            }
+            Self::Limit(why) => Refusal::LimitExceeded { path: path.to_owned(), why },
+        }
+    }
 }
 
 impl FieldChange {
@@ -103,7 +130,6 @@ pub fn write_number(text: &mut String, number: f64) {
     let whole = number.fract() == 0.0 && number.abs() <= EXACT && !(number == 0.0 && number.is_sign_negative());
     let written = if whole {
         // Whole and at most 2^53, so the cast is exact.
-        #[allow(clippy::cast_possible_truncation)]
         let number = number as i64;
         write!(text, "{number}")
     } else {

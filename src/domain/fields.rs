@@ -6,8 +6,17 @@
 
 use std::sync::Arc;
 
-use super::record::Field;
+use super::json::Json;
 use super::short::Short;
+
+/// A field of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Version of the record at the last change of the field.
+    pub version: i64,
+    /// Value of the field.
+    pub value: Json,
+}
 
 /// Fields, sorted by name; each name occurs once.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +100,6 @@ impl FromIterator<(Short, Field)> for Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::record::Json;
 
     fn field(version: i64) -> Field {
         Field { version, value: Json::from_checked("1") }

@@ -28,13 +28,18 @@ pub type StageNo = u32;
 pub const MAX_JOB_ID: usize = 128;
 
 impl JobKey {
-    /// Computes the key of a job id. An id that is a version 7 UUID in its canonical form (ids that the server generates) is its own uid,
-    /// which keeps new rows next to each other in the indexes. Any other id is hashed into a version 8 UUID. So the two kinds never
-    /// collide, and no second index is needed to find a job by its id.
+    /// Computes the key of a job id.
     pub fn of(namespace: NamespaceId, job_id: &str) -> Self {
-        let own = Uuid::try_parse(job_id).ok().filter(|uid| uid.get_version_num() == 7 && uid.to_string() == job_id);
-        Self { namespace, uid: own.unwrap_or_else(|| hashed(job_id.as_bytes())) }
+        Self { namespace, uid: uid_of(job_id) }
     }
+}
+
+/// Computes the uid of a job or a session from its id. An id that is a version 7 UUID in its canonical form (ids that the server generates) is its
+/// own uid, which keeps new rows next to each other in the indexes. Any other id is hashed into a version 8 UUID. So the two kinds never collide,
+/// and no second index is needed to find something by its id.
+pub fn uid_of(id: &str) -> Uuid {
+    let own = Uuid::try_parse(id).ok().filter(|uid| uid.get_version_num() == 7 && uid.to_string() == id);
+    own.unwrap_or_else(|| hashed(id.as_bytes()))
 }
 
 /// Hashes content into a version 8 UUID: the first half of its SHA-256.

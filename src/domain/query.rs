@@ -9,7 +9,7 @@ use super::time::Timestamp;
 
 /// Operator of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // The names say it.
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Comparison {
     Equal,
     NotEqual,

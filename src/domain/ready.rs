@@ -7,6 +7,9 @@ use super::stage::Stage;
 use super::time::Timestamp;
 use uuid::Uuid;
 
+/// A queue of a namespace.
+pub type QueueKey = (NamespaceId, Name);
+
 /// A stage that can be leased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadyStage {
@@ -75,14 +78,14 @@ pub enum ReadyChange {
 
 impl ReadyStage {
     /// Queue of the stage with its namespace.
-    pub fn queue_key(&self) -> (NamespaceId, Name) {
+    pub fn queue_key(&self) -> QueueKey {
         (self.key.namespace, self.queue.clone())
     }
 }
 
 impl Job {
     /// Queue of a stage of this job with its namespace.
-    pub fn queue_key(&self, stage: &Stage) -> (NamespaceId, Name) {
+    pub fn queue_key(&self, stage: &Stage) -> QueueKey {
         (self.key.namespace, stage.spec.queue.clone())
     }
 

@@ -13,10 +13,10 @@ use std::sync::{Arc, LazyLock};
 use foldhash::fast::RandomState;
 
 use super::equality::equal;
-use super::field_op::FieldOp;
-use super::fields::Fields;
+use super::field_op::{FieldError, FieldOp};
+use super::fields::{Field, Fields};
 use super::id::{JobKey, NamespaceId};
-use super::json::Document;
+use super::json::Json;
 use super::refusal::Refusal;
 use super::short::Short;
 use super::time::Timestamp;
@@ -104,47 +104,6 @@ impl Hash for RecordKey {
     }
 }
 
-/// Text of one JSON value of any type, compact, with sorted keys, checked when the request is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Json(Short);
-
-impl Json {
-    /// Wraps text that was checked to be a JSON value.
-    pub fn from_checked(text: impl Into<Short>) -> Self {
-        Self(text.into())
-    }
-
-    /// The JSON text as a string slice.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
-    /// Size in bytes of the JSON text.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether the text has no bytes. False for every checked value.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl From<Document> for Json {
-    fn from(document: Document) -> Self {
-        Self(document.into_text().into())
-    }
-}
-
-/// A field of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// Version of the record at the last change of the field.
-    pub version: i64,
-    /// Value of the field.
-    pub value: Json,
-}
-
 /// A record with its fields.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -215,6 +174,7 @@ impl Record {
             record.bytes,
             record.fields.iter().map(|(name, field)| cost(name, &field.value)).sum::<usize>()
         );
+        debug_assert!(record.fields.values().all(|field| field.version <= version), "a field changes with its record");
         record.version = version;
         // A server with a clock that was ahead may have created the record.
         record.update_time = now.max(record.create_time);
@@ -264,31 +224,6 @@ impl Record {
 
 fn cost(name: &Short, value: &Json) -> usize {
     name.len() + value.len() + FIELD_OVERHEAD
-}
-
-/// Reason that an operation cannot be applied to a field.
-#[derive(Debug, PartialEq, Eq)]
-pub enum FieldError {
-    /// The field has another type than the operation needs.
-    WrongType {
-        /// Type that the operation needs.
-        needs: &'static str,
-        /// Type of the stored value.
-        is: &'static str,
-    },
-    /// The result would exceed a limit; the text says which.
-    Limit(String),
-}
-
-impl FieldError {
-    fn refusal(self, path: &str, operation: &FieldOp) -> Refusal {
-        match self {
-            Self::WrongType { needs, is } => {
-                Refusal::WrongType { path: path.to_owned(), field: operation.field.to_string(), needs, is }
-            }
-            Self::Limit(why) => Refusal::LimitExceeded { path: path.to_owned(), why },
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::time::Timestamp;
 
 /// Value that a field can be compared with.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)] // The names say it.
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Scalar {
     Null,
     Bool(bool),

@@ -1,10 +1,11 @@
 //! Refusals of operations. A refused operation changes nothing.
 
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use super::current::ComparedState;
 use super::id::Name;
 
 /// Reason that an operation was refused.
@@ -124,6 +125,28 @@ pub enum Refusal {
         /// Name or id as the caller wrote it.
         record_id: String,
     },
+    /// The session does not exist in this namespace.
+    #[error("session {session_id:?} does not exist")]
+    SessionNotFound {
+        /// Id as the caller wrote it.
+        session_id: String,
+    },
+    /// A session with this id exists, or is still being deleted.
+    #[error("session {session_id:?} already exists{}", if *.is_deleted { ": it is being deleted" } else { "" })]
+    SessionAlreadyExists {
+        /// Id of the session.
+        session_id: String,
+        /// Whether it is being deleted, so that its id is free soon.
+        is_deleted: bool,
+    },
+    /// The session has no segment with this key.
+    #[error("session {session_id:?} has no segment {key:?}")]
+    SegmentNotFound {
+        /// Id of the session.
+        session_id: String,
+        /// Key as the caller wrote it.
+        key: String,
+    },
     /// The expected version of a field is not the stored one.
     #[error("{path}: expected version {expected} of field {field:?}, the current one is {actual}")]
     FieldVersionMismatch {
@@ -197,7 +220,7 @@ pub enum Refusal {
         why: &'static str,
     },
     /// One item of a request that is applied as a whole was refused.
-    #[error("{path}: {refusal}")]
+    #[error("{}", text_of_item(path, refusal))]
     At {
         /// Index of the item, from 0.
         index: usize,
@@ -212,11 +235,34 @@ pub enum Refusal {
         /// The refusal of the request.
         refusal: Box<Refusal>,
         /// The stored state, for the response.
-        current: ComparedState,
+        current: AttachedState,
     },
     /// The `request_id` was used for something else.
     #[error("the request_id was used before with other content or for another rpc: use a new UUID for a new request")]
     RequestIdReused,
+}
+
+/// State that a refusal carries to the response. Its type is not known here, because aggregates, which return refusals, are below it.
+#[derive(Clone, Debug)]
+pub struct AttachedState(Arc<dyn Any + Send + Sync>);
+
+impl AttachedState {
+    /// Attaches a state of any type.
+    pub fn new(state: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(state))
+    }
+
+    /// The state, if it has this type.
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl PartialEq for AttachedState {
+    /// Equal if both are the same state, not an equal one.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Refusal {
@@ -228,6 +274,16 @@ impl Refusal {
     /// Makes this the refusal of one item of a request.
     pub fn at(self, index: usize, path: impl Into<String>) -> Self {
         Self::At { index, path: path.into(), refusal: Box::new(self) }
+    }
+}
+
+/// The text about one item. A path within the item follows that of the item.
+fn text_of_item(path: &str, refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::InvalidField { path: inner, .. } | Refusal::At { path: inner, .. } if !inner.is_empty() => {
+            format!("{path}.{refusal}")
+        }
+        _ => format!("{path}: {refusal}"),
     }
 }
 

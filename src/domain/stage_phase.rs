@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// State of a stage without its data. Numbers are those of the wire and of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[allow(missing_docs)] // They are those of StageState.
+#[allow(missing_docs, reason = "they are those of StageState")]
 pub enum StagePhase {
     Blocked = 1,
     Ready = 2,

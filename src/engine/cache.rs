@@ -7,13 +7,18 @@ use foldhash::fast::RandomState;
 use lru::LruCache;
 use parking_lot::Mutex;
 
+use super::settings::EngineSettings;
 use crate::domain::aggregate::{Aggregate, for_each_aggregate};
 use crate::domain::job::Job;
 use crate::domain::lease::{LeaseKey, StoredLease};
 use crate::domain::namespace::Namespace;
 use crate::domain::request::RequestRecord;
+use crate::domain::session::SessionKey;
 use crate::domain::time::Timestamp;
 use crate::operation::overlay::Key;
+
+/// Segments may take this part of the bytes of all else, beside them.
+const SHARE_OF_SEGMENTS: usize = 4;
 
 /// What can be cached.
 pub trait Cacheable: Sized {
@@ -35,7 +40,6 @@ macro_rules! define_cached {
             )*
             /// A remembered request; it never changes.
             Request(Arc<RequestRecord>),
-            /// A namespace.
             Namespace(Arc<Namespace>),
         }
 
@@ -91,8 +95,15 @@ for_each_aggregate!([define_cached]);
 cacheable!(Request, RequestRecord);
 cacheable!(Namespace, Namespace);
 
-/// Committed state by key. The least recently used entry is evicted first.
+/// Committed state by key: segments of timelines, of which there are many and few are used again, and everything else. Of each the least recently
+/// used entry is evicted first.
 pub struct Cache {
+    rows: Shelf,
+    segments: Shelf,
+}
+
+/// Entries with bounds and counts of their own.
+struct Shelf {
     inner: Mutex<Inner>,
     max_bytes: usize,
     max_entries: usize,
@@ -107,16 +118,24 @@ struct Inner {
 }
 
 impl Inner {
-    fn remove(&mut self, key: &Key) {
-        if let Some((_, freed)) = self.entries.pop(key) {
-            self.bytes -= freed;
-        }
+    /// Removes an entry; returns whether there was one.
+    fn remove(&mut self, key: &Key) -> bool {
+        let removed = self.entries.pop(key);
+        self.bytes -= removed.as_ref().map_or(0, |(_, freed)| *freed);
+        self.check();
+        removed.is_some()
+    }
+
+    fn check(&self) {
+        debug_assert!(self.bytes == 0 || !self.entries.is_empty(), "nothing has no bytes");
     }
 }
 
-/// Size of the cache, and counts since the server started.
+/// Size of a cache, and counts since the server started.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheFigures {
+    /// Bound of the entries.
+    pub max_entries: usize,
     pub entries: usize,
     /// Sum of their weights.
     pub bytes: usize,
@@ -128,9 +147,76 @@ pub struct CacheFigures {
     pub evictions: u64,
 }
 
+impl CacheFigures {
+    /// Hits among all lookups, from 0 to 1.
+    pub fn hit_rate(&self) -> f64 {
+        let all = self.hits.saturating_add(self.misses);
+        if all == 0 { 0.0 } else { self.hits as f64 / all as f64 }
+    }
+}
+
 impl Cache {
-    /// An empty cache of at most so many entries and bytes.
-    pub fn new(max_entries: usize, max_bytes: usize) -> Self {
+    /// An empty cache within the bounds of the settings.
+    pub fn of_settings(settings: &EngineSettings) -> Self {
+        Self {
+            rows: Shelf::new(settings.cache_entries, settings.cache_bytes),
+            segments: Shelf::new(settings.segment_cache_entries, settings.cache_bytes / SHARE_OF_SEGMENTS),
+        }
+    }
+
+    /// The entry of a key. None: there is none.
+    pub fn get<T: Cacheable>(&self, key: &Key) -> Option<Arc<T>> {
+        let shelf = self.shelf(key);
+        let found = shelf.inner.lock().entries.get(key).and_then(|(cached, _)| T::of_cached(cached)).cloned();
+        let counter = if found.is_some() { &shelf.hits } else { &shelf.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// Puts in what was seen committed, unless a newer version is there. Of two with different create times nothing tells which is the
+    /// newer one (servers have clocks of their own), so neither stays.
+    pub fn put<T: Cacheable>(&self, key: Key, value: Arc<T>) {
+        self.shelf(&key).put(key, T::to_cached(value));
+    }
+
+    /// Updates the expiry of a lease in the entry of its job, so that responses about the job show it.
+    pub fn renew(&self, key: LeaseKey, lease: &StoredLease) {
+        if let Some((Cached::Job(job), _)) = self.rows.inner.lock().entries.peek_mut(&Key::Job(key.job)) {
+            Job::renew_lease(job, key.stage_no, lease.secret, lease.expires_at);
+        }
+    }
+
+    /// Removes the entry of a key.
+    pub fn remove(&self, key: &Key) {
+        self.shelf(key).inner.lock().remove(key);
+    }
+
+    /// Removes the segments of a session; returns how many there were.
+    pub fn remove_segments(&self, session: SessionKey) -> usize {
+        let mut inner = self.segments.inner.lock();
+        let is_of_session = |key: &Key| matches!(key, Key::Segment(segment) if segment.session == session);
+        let keys: Vec<Key> =
+            inner.entries.iter().map(|(key, _)| key).filter(|key| is_of_session(key)).cloned().collect();
+        keys.iter().filter(|key| inner.remove(key)).count()
+    }
+
+    /// Figures of everything but segments.
+    pub fn figures(&self) -> CacheFigures {
+        self.rows.figures()
+    }
+
+    /// Figures of the segments of timelines.
+    pub fn segment_figures(&self) -> CacheFigures {
+        self.segments.figures()
+    }
+
+    fn shelf(&self, key: &Key) -> &Shelf {
+        if matches!(key, Key::Segment(_)) { &self.segments } else { &self.rows }
+    }
+}
+
+impl Shelf {
+    fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self {
             inner: Mutex::new(Inner { entries: LruCache::unbounded_with_hasher(RandomState::default()), bytes: 0 }),
             max_bytes,
@@ -141,22 +227,14 @@ impl Cache {
         }
     }
 
-    /// The entry of a key. None: there is none.
-    pub fn get<T: Cacheable>(&self, key: &Key) -> Option<Arc<T>> {
-        let found = self.lock().entries.get(key).and_then(|(cached, _)| T::of_cached(cached)).cloned();
-        let counter = if found.is_some() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
-        found
-    }
-
-    /// Puts in what was seen committed, unless a newer version is there. Of two with different create times nothing tells which is the
-    /// newer one (servers have clocks of their own), so neither stays.
-    pub fn put<T: Cacheable>(&self, key: Key, value: Arc<T>) {
-        let cached = T::to_cached(value);
+    fn put(&self, key: Key, cached: Cached) {
         let bytes = cached.weight_bytes();
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         match inner.entries.get_mut(&key) {
-            Some((there, _)) if there.create_time() != cached.create_time() => return inner.remove(&key),
+            Some((there, _)) if there.create_time() != cached.create_time() => {
+                inner.remove(&key);
+                return;
+            }
             Some((there, _)) if there.version() > cached.version() => return,
             Some(entry) => {
                 let (_, freed) = std::mem::replace(entry, (cached, bytes));
@@ -172,33 +250,19 @@ impl Cache {
             inner.bytes -= freed;
             self.evictions.fetch_add(1, Ordering::Relaxed);
         }
+        inner.check();
     }
 
-    /// Updates the expiry of a lease in the entry of its job, so that responses about the job show it.
-    pub fn renew(&self, key: LeaseKey, lease: &StoredLease) {
-        if let Some((Cached::Job(job), _)) = self.lock().entries.peek_mut(&Key::Job(key.job)) {
-            Job::renew_lease(job, key.stage_no, lease.secret, lease.expires_at);
-        }
-    }
-
-    /// Removes the entry of a key.
-    pub fn remove(&self, key: &Key) {
-        self.lock().remove(key);
-    }
-
-    pub fn figures(&self) -> CacheFigures {
-        let inner = self.lock();
+    fn figures(&self) -> CacheFigures {
+        let inner = self.inner.lock();
         CacheFigures {
+            max_entries: self.max_entries,
             entries: inner.entries.len(),
             bytes: inner.bytes,
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
             evictions: self.evictions.load(Ordering::Relaxed),
         }
-    }
-
-    fn lock(&self) -> parking_lot::MutexGuard<'_, Inner> {
-        self.inner.lock()
     }
 }
 
@@ -207,6 +271,12 @@ mod tests {
     use super::*;
     use crate::domain::id::NamespaceId;
     use crate::domain::record::{Record, RecordKey};
+    use crate::domain::session::segment::{Segment, SegmentBody, SegmentKey, SegmentKind, SegmentStatus};
+
+    /// A cache with these bounds of entries and bytes.
+    fn bounded(entries: usize, bytes: usize) -> Cache {
+        Cache { rows: Shelf::new(entries, bytes), segments: Shelf::new(entries, bytes) }
+    }
 
     fn record(id: &str, version: i64, create_time: i64) -> (Key, Arc<Record>) {
         let key = RecordKey::new(NamespaceId(1), "films".into(), id.into());
@@ -220,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_newer_version_stays() {
-        let cache = Cache::new(10, 1 << 20);
+        let cache = bounded(10, 1 << 20);
         let (old, new) = (record("a", 1, 5), record("a", 2, 5));
         for one in [&old, &new, &old] {
             cache.put(one.0.clone(), one.1.clone());
@@ -231,7 +301,7 @@ mod tests {
 
     #[test]
     fn of_two_records_created_at_different_times_neither_stays() {
-        let cache = Cache::new(10, 1 << 20);
+        let cache = bounded(10, 1 << 20);
         let (first, second) = (record("a", 9, 5), record("a", 1, 6));
         cache.put(first.0.clone(), first.1);
         cache.put(second.0.clone(), second.1.clone());
@@ -240,7 +310,7 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_entry_is_evicted() {
-        let cache = Cache::new(2, 1 << 20);
+        let cache = bounded(2, 1 << 20);
         let [a, b, c] = ["a", "b", "c"].map(|id| record(id, 1, 5));
         cache.put(a.0.clone(), a.1.clone());
         cache.put(b.0.clone(), b.1.clone());
@@ -249,8 +319,45 @@ mod tests {
         assert_eq!([&a, &b, &c].map(|one| version(&cache, one)), [Some(1), None, Some(1)]);
         let figures = cache.figures();
         assert_eq!((figures.entries, figures.evictions), (2, 1));
-        let small = Cache::new(2, 1);
+        let small = bounded(2, 1);
         small.put(a.0.clone(), a.1.clone());
         assert_eq!((version(&small, &a), small.figures().bytes), (None, 0), "it is larger than the cache");
+    }
+    #[test]
+    fn segments_have_bounds_of_their_own_and_are_removed_by_session() {
+        let cache = bounded(2, 1 << 20);
+        let segment = |session: &str, key: &str| {
+            let session = SessionKey::of(NamespaceId(1), session);
+            Key::Segment(SegmentKey { session, key: key.into() })
+        };
+        let put = |key: &Key| {
+            let Key::Segment(of) = key else { panic!("{key:?}") };
+            cache.put(
+                key.clone(),
+                Arc::new(Segment {
+                    key: of.clone(),
+                    arrival: 1,
+                    version: 1,
+                    kind: SegmentKind::Transcript,
+                    status: SegmentStatus::Final,
+                    sequence: 0,
+                    body: SegmentBody::default(),
+                    create_time: Timestamp(1),
+                    update_time: Timestamp(1),
+                    delete_time: None,
+                }),
+            );
+        };
+        let row = record("a", 1, 5);
+        cache.put(row.0.clone(), row.1.clone());
+        let [a, b, c] = [segment("s", "a"), segment("t", "b"), segment("s", "c")];
+        [&a, &b, &c].into_iter().for_each(put);
+        assert_eq!((cache.segment_figures().entries, cache.segment_figures().evictions), (2, 1));
+        assert_eq!(version(&cache, &row), Some(1), "segments evict nothing else");
+        assert!(cache.get::<Segment>(&a).is_none() && cache.get::<Segment>(&b).is_some());
+        assert!((cache.segment_figures().hit_rate() - 0.5).abs() < 1e-9);
+        let session = SessionKey::of(NamespaceId(1), "s");
+        assert_eq!([cache.remove_segments(session), cache.remove_segments(session)], [1, 0]);
+        assert_eq!(cache.segment_figures().entries, 1);
     }
 }

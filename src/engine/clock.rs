@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::domain::time::Timestamp;
 
@@ -46,7 +46,7 @@ pub struct Clock {
 impl Clock {
     /// Records a reading of unknown age, of at most a minute. Prefer [`Self::observe_answer`], which bounds the age by the round trip.
     pub fn observe(&self, time: Timestamp) {
-        let mut last = self.lock();
+        let mut last = self.last.lock();
         let moment = Instant::now();
         let reading = next(*last, time, MAX_AGE, moment);
         self.count_step(*last, reading, moment);
@@ -55,7 +55,7 @@ impl Clock {
 
     /// Records a reading that was requested at `asked`. Returns the estimate after it.
     pub fn observe_answer(&self, time: Timestamp, asked: Instant) -> Timestamp {
-        let mut last = self.lock();
+        let mut last = self.last.lock();
         let moment = Instant::now();
         let reading = next(*last, time, moment.saturating_duration_since(asked), moment);
         self.count_step(*last, reading, moment);
@@ -65,7 +65,7 @@ impl Clock {
 
     /// The estimate. None: the last reading is older than a second.
     pub fn fresh(&self) -> Option<Timestamp> {
-        let last = self.lock();
+        let last = self.last.lock();
         let moment = Instant::now();
         let is_fresh = |last: &Reading| moment.saturating_duration_since(last.at) < STALE_AFTER;
         last.filter(is_fresh).map(|last| last.estimate(moment))
@@ -74,7 +74,7 @@ impl Clock {
     /// The estimate; zero before the first reading.
     pub fn now(&self) -> Timestamp {
         // Under the lock, or a later reading could be returned before this one.
-        let last = self.lock();
+        let last = self.last.lock();
         last.map_or(Timestamp(0), |last| last.estimate(Instant::now()))
     }
 
@@ -89,10 +89,6 @@ impl Clock {
             let by = reading.now.until(last);
             tracing::warn!(?by, "the database's clock stepped back; deadlines are moved back by as much");
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Reading>> {
-        self.last.lock()
     }
 }
 
@@ -177,7 +173,7 @@ mod tests {
         assert_eq!(clock.observe_answer(START, Instant::now()), START);
         clock.observe(Timestamp(START.0 - 1_000));
         assert!(clock.fresh().is_some_and(|now| now >= START));
-        *clock.lock() = Some(Reading { now: START, at: Instant::now() - STALE_AFTER, is_ahead: false });
+        *clock.last.lock() = Some(Reading { now: START, at: Instant::now() - STALE_AFTER, is_ahead: false });
         assert!(clock.fresh().is_none() && clock.now() >= START.after(STALE_AFTER));
     }
 }

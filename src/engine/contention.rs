@@ -4,8 +4,8 @@
 //! expire by themselves. Only speed rests on them: each commit proves the versions that it stands on (optimistic concurrency control, Kung
 //! and Robinson 1981).
 
-use parking_lot::{Mutex, MutexGuard};
-use std::sync::atomic::{AtomicU8, Ordering};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use foldhash::HashMap;
@@ -45,7 +45,7 @@ pub enum ContentionLevel {
 pub struct Contention {
     marks: Mutex<Marks>,
     /// Tables that other sessions held when it was last looked, a bit of [`Tables`] each.
-    tables: AtomicU8,
+    tables: AtomicU16,
     /// Time by which a simulation is ahead of the clock.
     #[cfg(test)]
     ahead: Mutex<Duration>,
@@ -70,7 +70,7 @@ struct Mark {
 #[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Blocked {
     /// A bit of [`Tables`] for each.
-    tables: u8,
+    tables: u16,
     /// In the order of keys, without repeats.
     rows: Vec<Key>,
 }
@@ -96,25 +96,25 @@ impl Contention {
     /// Raises keys to a level, or keeps them there for longer.
     pub fn mark<'a>(&self, level: ContentionLevel, keys: impl IntoIterator<Item = &'a Key>) {
         let now = self.now();
-        self.lock().mark(level, keys, now);
+        self.marks.lock().mark(level, keys, now);
     }
 
     /// Whether a key can be at a level; false is usual, and saves looking keys up.
     pub fn has_any(&self, level: ContentionLevel) -> bool {
         let now = self.now();
-        self.lock().has_any(level, now)
+        self.marks.lock().has_any(level, now)
     }
 
     /// Whether one of some keys is at a level.
     pub fn is_at<'a>(&self, level: ContentionLevel, keys: impl IntoIterator<Item = &'a Key>) -> bool {
-        let (now, marks) = (self.now(), self.lock());
+        let (now, marks) = (self.now(), self.marks.lock());
         keys.into_iter().any(|key| marks.level(key, now) >= Some(level))
     }
 
     /// Those of some keys' rows and tables that other sessions hold.
     pub fn blocked<'a>(&self, keys: impl Iterator<Item = &'a Key> + Clone) -> Blocked {
         let tables = self.blocked_tables(keys.clone());
-        let (now, marks) = (self.now(), self.lock());
+        let (now, marks) = (self.now(), self.marks.lock());
         let mut rows: Vec<Key> =
             keys.filter(|key| marks.level(key, now) == Some(ContentionLevel::Blocked)).cloned().collect();
         drop(marks);
@@ -126,19 +126,19 @@ impl Contention {
     /// Notes that the rows of some keys could be locked: those that were blocked no longer are.
     pub fn unblock<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) {
         let now = self.now();
-        self.lock().unblock(keys, now);
+        self.marks.lock().unblock(keys, now);
     }
 
     /// Notes that another server or session wrote or held rows, of which it is not known which.
     pub fn note_other_writer(&self) {
         let now = self.now();
-        self.lock().other_writer = Some(now);
+        self.marks.lock().other_writer = Some(now);
     }
 
     /// The commit mode for groups whose rows are not locked before they are decided. While no other writer was noticed lately, all or nothing
     /// saves a pass over the rows; otherwise components that stood on stale state must not take their neighbours with them.
     pub fn commit_mode(&self) -> CommitMode {
-        let (now, noticed) = (self.now(), self.lock().other_writer);
+        let (now, noticed) = (self.now(), self.marks.lock().other_writer);
         match noticed {
             Some(noticed) if now.saturating_duration_since(noticed) < WRITERS_FOR => CommitMode::PerComponent,
             Some(_) | None => CommitMode::AllOrNothing,
@@ -148,13 +148,13 @@ impl Contention {
     /// Notes which tables other sessions hold. They stay noted until it is looked again, which the locking lane does while operations wait for
     /// them there.
     pub fn set_tables(&self, tables: &[Tables]) {
-        self.tables.store(tables.iter().fold(0, |bits, tables| bits | *tables as u8), Ordering::Relaxed);
+        self.tables.store(tables.iter().fold(0, |bits, tables| bits | *tables as u16), Ordering::Relaxed);
     }
 
     /// Notes that a group was written, so that no other session holds the table that every group is written to.
     pub fn note_write(&self) {
         if self.stops_all_writes() {
-            self.tables.fetch_and(!(Tables::WriteGroups as u8), Ordering::Relaxed);
+            self.tables.fetch_and(!(Tables::WriteGroups as u16), Ordering::Relaxed);
         }
     }
 
@@ -165,7 +165,7 @@ impl Contention {
 
     /// Whether another session holds the table that every group is written to.
     fn stops_all_writes(&self) -> bool {
-        self.tables.load(Ordering::Relaxed) & Tables::WriteGroups as u8 != 0
+        self.tables.load(Ordering::Relaxed) & Tables::WriteGroups as u16 != 0
     }
 
     /// Whether another session holds a table; false is usual.
@@ -178,7 +178,7 @@ impl Contention {
         self.blocked_tables(keys) != 0
     }
 
-    fn blocked_tables<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> u8 {
+    fn blocked_tables<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> u16 {
         match self.tables.load(Ordering::Relaxed) {
             0 => 0,
             blocked => blocked & keys.fold(0, |bits, key| bits | tables_of(key)),
@@ -199,10 +199,6 @@ impl Contention {
     #[cfg(test)]
     pub fn advance(&self, by: Duration) {
         *self.ahead.lock() += by;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Marks> {
-        self.marks.lock()
     }
 }
 
@@ -280,15 +276,19 @@ impl Marks {
 }
 
 /// The tables that operations on a key need, a bit of [`Tables`] each.
-fn tables_of(key: &Key) -> u8 {
-    match_key!(key, A, _ => A::TABLES as u8,
-        Key::Lease(_) => Job::TABLES as u8,
-        Key::Request(_) => Tables::Requests as u8,
-        Key::Namespace(_) => Tables::Namespaces as u8,
-        Key::AuditLog => Tables::AuditLog as u8,
+fn tables_of(key: &Key) -> u16 {
+    match_key!(key, A, _ => A::TABLES as u16,
+        Key::Lease(_) => Job::TABLES as u16,
+        Key::Request(_) => Tables::Requests as u16,
+        Key::Namespace(_) => Tables::Namespaces as u16,
+        Key::AuditLog => Tables::AuditLog as u16,
         // Whether a namespace is empty depends on all that can be in it.
         Key::NamespaceName(_) => {
-            Tables::Namespaces as u8 | Tables::Jobs as u8 | Tables::Records as u8 | Tables::Resources as u8
+            Tables::Namespaces as u16
+                | Tables::Jobs as u16
+                | Tables::Records as u16
+                | Tables::Resources as u16
+                | Tables::Timelines as u16
         }
     )
 }

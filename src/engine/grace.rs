@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::domain::time::Timestamp;
 use crate::operation::overlay::Spared;
@@ -25,13 +25,13 @@ struct Inner {
 impl Grace {
     /// Begins as in an outage. Each grace lasts for `lasts` after its end; zero: there is none.
     pub fn begin(&self, lasts: Duration) {
-        self.lock().lasts = lasts;
+        self.inner.lock().lasts = lasts;
         self.lost();
     }
 
     /// Notes that the database did not respond.
     pub fn lost(&self) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if !inner.lasts.is_zero() {
             inner.spared = Spared::All;
         }
@@ -39,7 +39,7 @@ impl Grace {
 
     /// Notes that the database responded, at this time of its clock.
     pub fn found(&self, now: Timestamp) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.spared == Spared::All {
             inner.spared = Spared::Before(now);
             inner.found = Some(Instant::now());
@@ -48,7 +48,7 @@ impl Grace {
 
     /// Leases and permits that are spared now.
     pub fn spared(&self) -> Spared {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let is_over = inner.found.is_some_and(|found| found.elapsed() >= inner.lasts);
         if is_over && matches!(inner.spared, Spared::Before(_)) {
             inner.spared = Spared::None;
@@ -58,12 +58,8 @@ impl Grace {
 
     /// Longest time until the grace ends.
     pub fn remaining(&self) -> Duration {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         inner.found.map_or(inner.lasts, |found| inner.lasts.saturating_sub(found.elapsed()))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock()
     }
 }
 

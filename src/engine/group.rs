@@ -139,7 +139,6 @@ impl<'a> Union<'a> {
 }
 
 /// Where a node stands among the parents.
-#[allow(clippy::cast_sign_loss)] // They are counted from 0.
 fn place(node: i32) -> usize {
     node as usize
 }
@@ -171,7 +170,7 @@ mod tests {
         let mut seen: Vec<i32> = Vec::new();
         roots.iter().for_each(|root| {
             if !seen.contains(root) {
-                seen.push(*root)
+                seen.push(*root);
             }
         });
         roots.iter().map(|root| seen.iter().position(|seen| seen == root).expect("it was seen")).collect()

@@ -3,7 +3,7 @@
 use super::cache::Cacheable;
 use super::shared::Shared;
 use crate::domain::job::Job;
-use crate::feed::follow::FollowedRecords;
+use crate::feed::follow::{FollowedRecords, FollowedSessions};
 use crate::operation::overlay::{Change, Key, Keyed, Overlay, match_key};
 
 /// Installs what was committed: those of the keys whose component `is_committed`.
@@ -66,6 +66,13 @@ fn publish(shared: &Shared, overlay: &Overlay, key: &Key) {
         Key::Record(id) => {
             if let Some(change) = tables.records.change(id) {
                 shared.hub.publish_state::<FollowedRecords>(id, change.after.as_ref());
+            }
+        }
+        Key::Session(id) => {
+            if let Some(change) = tables.sessions.change(id) {
+                // One that is being deleted does not exist for watches.
+                let visible = change.after.as_ref().filter(|session| session.is_visible());
+                shared.hub.publish_state::<FollowedSessions>(id, visible);
             }
         }
         Key::Resource(id) => {

@@ -16,14 +16,15 @@ use futures::FutureExt;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::outcome::CommitOutcome;
 use super::queue::{LaneId, Pending, Queue};
-use super::round::{CommitOutcome, Round};
+use super::round::Round;
 use super::shared::Shared;
 use super::work::{Retry, Work};
 use crate::error::Error;
 use crate::failpoint;
 use crate::figures::writer::{LaneFigures, LaneKind};
-use crate::store::connection::Lane as Connection;
+use crate::store::commit::lane::LaneConnection;
 
 /// Time that the locking lane waits for a row lock.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -37,7 +38,7 @@ pub struct Lane {
     figures: LaneFigures,
     shared: Arc<Shared>,
     queue: Arc<Queue>,
-    connection: Connection,
+    connection: LaneConnection,
     /// When this lane last looked which tables other sessions hold. None: never.
     tables_read: Option<Instant>,
 }
@@ -46,7 +47,7 @@ impl Lane {
     /// A lane over the queue; it connects when it has its first group.
     pub fn new(id: LaneId, shared: Arc<Shared>, queue: Arc<Queue>) -> Self {
         let lock_wait = if id.kind == LaneKind::Locking { LOCK_WAIT } else { OPTIMISTIC_LOCK_WAIT };
-        let connection = Connection::new(shared.store.target.clone(), lock_wait);
+        let connection = LaneConnection::new(shared.store.target.clone(), lock_wait);
         let figures = shared.figures.lane(id.kind);
         Self { id, figures, shared, queue, connection, tables_read: None }
     }

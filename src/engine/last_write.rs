@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Time in which a write shows that others will succeed.
@@ -15,26 +15,22 @@ pub struct LastWrite(Mutex<Option<Instant>>);
 impl LastWrite {
     /// Notes that a group was committed.
     pub fn succeeded(&self) {
-        *self.lock() = Some(Instant::now());
+        *self.0.lock() = Some(Instant::now());
     }
 
     /// Notes that the database failed a group; writes before count no longer.
     pub fn failed(&self) {
-        *self.lock() = None;
+        *self.0.lock() = None;
     }
 
     /// Whether a group was committed within [`RECENT`], and none failed since.
     pub fn is_recent(&self) -> bool {
-        self.lock().is_some_and(|written| written.elapsed() < RECENT)
+        self.0.lock().is_some_and(|written| written.elapsed() < RECENT)
     }
 
     /// Whether a group was committed after a moment, and none failed since.
     pub fn is_after(&self, moment: Instant) -> bool {
-        self.lock().is_some_and(|written| moment < written)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock()
+        self.0.lock().is_some_and(|written| moment < written)
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use foldhash::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet, HashSetExt};
 
 use super::cache::Cacheable;
 use super::contention::ContentionLevel;
+use super::queue::Pending;
 use super::roots::Roots;
-use super::round::Wanted;
 use super::shared::Shared;
 use crate::domain::aggregate::{Aggregate, for_each_aggregate};
 use crate::domain::id::{Name, NamespaceId};
@@ -21,6 +21,30 @@ use crate::operation::overlay::{AggregateTable, AggregateTables, ClusterView, Ke
 use crate::store::aggregate::Stored;
 use crate::store::connection::{Client, DbResult, Run, Transaction};
 use crate::store::load;
+
+/// What a group may look at.
+pub struct Wanted<'a> {
+    /// All keys that its operations name, and those that earlier decisions needed too.
+    pub keys: HashSet<&'a Key>,
+    /// Jobs that the group makes under ids that are certainly unused.
+    pub created: HashSet<&'a Key>,
+}
+
+impl<'a> Wanted<'a> {
+    pub fn by(group: &'a [Pending]) -> Self {
+        let most = group.iter().map(|pending| pending.keys().count()).sum();
+        let mut wanted = Self { keys: HashSet::with_capacity(most), created: HashSet::default() };
+        for pending in group {
+            for key in pending.keys() {
+                if matches!(key, Key::Job(job) if pending.operation.creates(job)) {
+                    wanted.created.insert(key);
+                }
+                wanted.keys.insert(key);
+            }
+        }
+        wanted
+    }
+}
 
 /// The state of a group, how current it is, and when it is decided.
 pub struct Basis {

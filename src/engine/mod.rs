@@ -18,12 +18,14 @@ mod install;
 mod lane;
 mod last_write;
 mod loading;
+mod outcome;
 mod pace;
 pub mod permits;
 mod planning;
 mod queue;
 mod roots;
 mod round;
+mod settings;
 mod shared;
 mod traced;
 mod work;
@@ -45,22 +47,8 @@ use crate::operation::{Operation, Reply};
 use crate::store::Store;
 use lane::Lane;
 use queue::{LaneId, Pending, Queue, Ticket};
+pub use settings::EngineSettings;
 pub use shared::Shared;
-
-/// Bounds of the engine.
-#[derive(Clone, Debug)]
-pub struct EngineSettings {
-    /// Operations that may wait before each kind of lane; a tenth is for heartbeats and the ends of attempts alone.
-    pub queue_operations: usize,
-    /// Bytes of user objects that may wait before all lanes together; a tenth as above.
-    pub queue_bytes: usize,
-    /// Time that an operation may wait for a lane.
-    pub queue_timeout: Duration,
-    /// Entries of the cache.
-    pub cache_entries: usize,
-    /// Bytes of the cache.
-    pub cache_bytes: usize,
-}
 
 /// The door to all writes.
 #[derive(Clone)]

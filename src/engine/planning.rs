@@ -96,7 +96,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Plans what each operation needs beside the keys that are planned once for all. Each comes with its component; `is_written` tells
+    /// Plans what each operation needs beside the keys that are planned once for all. Each comes with its component; `is_written` says
     /// whether any operation writes a key.
     pub fn plan_operations<'d>(
         &mut self,

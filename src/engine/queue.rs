@@ -1,9 +1,10 @@
 //! The bounded wait of operations before the lanes: one queue with a section for each kind of lane.
 //!
-//! Layout: `section` is the wait before the lanes of one kind, with a lock of its own; `pending` is an operation on its way; `share` divides a section
+//! Layout: `lane_id` are the lanes; `section` is the wait before the lanes of one kind, with a lock of its own; `pending` is an operation on its way; `share` divides a section
 //! among namespaces; `bytes` is the bound of all sections together.
 
 mod bytes;
+mod lane_id;
 mod pending;
 mod section;
 mod share;
@@ -16,29 +17,9 @@ use crate::domain::id::NamespaceId;
 use crate::error::{Error, Result};
 use crate::figures::writer::LaneKind;
 use bytes::ByteBound;
+pub use lane_id::LaneId;
 pub use pending::{Pending, Ticket};
 use section::Section;
-
-/// A lane, by its kind and its place among those of its kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaneId {
-    /// Which operations it takes.
-    pub kind: LaneKind,
-    /// 0 takes any operation of its kind; 1 does while many wait, and otherwise batches, as higher places do.
-    place: usize,
-}
-
-impl LaneId {
-    /// All lanes. Three share the small operations: a group is decided while others are committed; a fourth gained nothing.
-    pub const ALL: [LaneId; 6] = [
-        Self { kind: LaneKind::Main, place: 0 },
-        Self { kind: LaneKind::Main, place: 1 },
-        Self { kind: LaneKind::Main, place: 2 },
-        Self { kind: LaneKind::Bulk, place: 0 },
-        Self { kind: LaneKind::Leases, place: 0 },
-        Self { kind: LaneKind::Locking, place: 0 },
-    ];
-}
 
 /// Operations that wait for a lane.
 pub struct Queue {

@@ -41,3 +41,20 @@ macro_rules! define_roots {
     };
 }
 for_each_aggregate!([define_roots]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{JobKey, NamespaceId};
+    use crate::domain::lease::LeaseKey;
+
+    #[test]
+    fn roots_are_locked_in_the_order_of_their_keys_and_leases_are_none() {
+        let job = |uid| JobKey { namespace: NamespaceId(1), uid: uuid::Uuid::from_u128(uid) };
+        let lease = Key::Lease(LeaseKey { job: job(4), stage_no: 0 });
+        let keys = [Key::Job(job(3)), lease, Key::Job(job(1)), Key::AuditLog, Key::Job(job(2))];
+        let roots = Roots::of(keys.iter());
+        assert_eq!(roots.jobs, [1, 2, 3].map(job));
+        assert!(roots.records.is_empty() && roots.resources.is_empty());
+    }
+}

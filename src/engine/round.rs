@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use foldhash::{HashSet, HashSetExt};
+use foldhash::HashSet;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -10,39 +10,23 @@ use super::contention::ContentionLevel;
 use super::group::{Components, Decided};
 use super::install::install;
 use super::loading::Basis;
+use super::outcome::CommitOutcome;
 use super::queue::Pending;
 use super::shared::Shared;
 use super::traced::GroupSpan;
 use super::work::{Work, reply_all, retry};
 use crate::error::Error;
 use crate::failpoint;
-use crate::figures::Sparse;
 use crate::figures::writer::LaneFigures;
 use crate::operation;
 use crate::operation::overlay::{Key, Overlay};
-use crate::store::commit::{CommitError, CommitMode, Committed, Prepared};
-use crate::store::connection::{Fault, Run};
+use crate::store::commit::{CommitMode, Prepared};
+use crate::store::connection::Run;
 
 /// Time that the commit of a group may take. Then the connection is given up and the outcome looked up.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How the commit of a group ended.
-pub enum CommitOutcome {
-    /// Some components were applied, or proved where they write nothing.
-    Applied(Committed),
-    /// Nothing was written, because another writer committed first.
-    Conflict,
-    /// Nothing was written, because another session held a row or a table.
-    Blocked,
-    /// Nothing was written, and a retry at once would fail too.
-    Failed(Error),
-    /// Nothing was written, because Postgres refused the content of a row.
-    InvalidData(String),
-    /// The connection was lost; the group may have been written.
-    Indeterminate,
-}
-
-/// A decided group.
+/// A group with its decisions, before and after its commit.
 pub struct Round {
     decided: Vec<Decided>,
     /// Operations that could not be decided in this group.
@@ -223,56 +207,5 @@ impl Round {
     /// All its operations, decided ones first.
     fn into_group(self) -> impl Iterator<Item = Pending> {
         self.decided.into_iter().map(|one| one.pending).chain(self.undecided)
-    }
-}
-
-impl From<Fault> for CommitOutcome {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Conflict => Self::Conflict,
-            Fault::Blocked => Self::Blocked,
-            Fault::InvalidData(what) => Self::InvalidData(what),
-            Fault::Failed(error) => Self::Failed(error),
-        }
-    }
-}
-
-impl From<CommitError> for CommitOutcome {
-    fn from(error: CommitError) -> Self {
-        match error {
-            CommitError::RolledBack(fault) => fault.into(),
-            CommitError::Lost(error) => {
-                static LINES: Sparse = Sparse::of(1);
-                if let Some(suppressed) = LINES.pass() {
-                    tracing::warn!(%error, suppressed, "the connection was lost during a commit");
-                }
-                Self::Indeterminate
-            }
-        }
-    }
-}
-
-/// What a group may look at.
-pub struct Wanted<'a> {
-    /// Everything.
-    pub keys: HashSet<&'a Key>,
-    /// Jobs that the group makes under ids that are certainly unused.
-    pub created: HashSet<&'a Key>,
-}
-
-impl<'a> Wanted<'a> {
-    /// By a group.
-    pub fn by(group: &'a [Pending]) -> Self {
-        let most = group.iter().map(|pending| pending.keys().count()).sum();
-        let mut wanted = Self { keys: HashSet::with_capacity(most), created: HashSet::default() };
-        for pending in group {
-            for key in pending.keys() {
-                if matches!(key, Key::Job(job) if pending.operation.creates(job)) {
-                    wanted.created.insert(key);
-                }
-                wanted.keys.insert(key);
-            }
-        }
-        wanted
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::EngineSettings;
 use super::cache::Cache;
 use super::clock::Clock;
 use super::contention::Contention;
@@ -10,6 +9,7 @@ use super::dispatcher::heads::Heads;
 use super::grace::Grace;
 use super::last_write::LastWrite;
 use super::permits::Permits;
+use super::settings::EngineSettings;
 use crate::feed::Hub;
 use crate::figures::jobs::JobFigures;
 use crate::figures::writer::WriterFigures;
@@ -25,7 +25,6 @@ pub struct Shared {
     pub settings: EngineSettings,
     /// Committed state as this server last saw it.
     pub cache: Cache,
-    /// The database's clock.
     pub clock: Clock,
     /// Leases and permits that do not expire for now.
     pub grace: Grace,
@@ -48,7 +47,7 @@ impl Shared {
         Self {
             store,
             hub,
-            cache: Cache::new(settings.cache_entries, settings.cache_bytes),
+            cache: Cache::of_settings(&settings),
             settings,
             clock: Clock::default(),
             grace: Grace::default(),

@@ -3,8 +3,8 @@
 use tracing::Span;
 use uuid::Uuid;
 
+use super::outcome::CommitOutcome;
 use super::queue::Pending;
-use super::round::CommitOutcome;
 use crate::operation::Operation;
 use crate::spans;
 

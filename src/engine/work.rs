@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_database_is_told_to_all_callers() {
+    fn an_unreachable_database_is_the_answer_to_all_callers() {
         let (pending, answers): (Vec<_>, Vec<_>) = (0..3).map(|_| Pending::new(Box::new(Probe), Actor::Server)).unzip();
         let retry = Retry::unavailable(pending, &Error::StoreUnavailable);
         assert!(retry.work.is_empty() && retry.is_broken && !retry.is_blocked);

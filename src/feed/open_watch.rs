@@ -1,8 +1,8 @@
-//! Counts open watches.
+//! The count of open watches.
 
 use std::sync::Arc;
 
-use super::Hub;
+use super::hub::Hub;
 
 /// Counts one open watch until it is dropped.
 pub(super) struct OpenWatch(Arc<Hub>);

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{Counter, Gauge, Page};
+use super::page::Page;
+use super::{Counter, Gauge};
 
 /// Value of `host` before the first connection.
 const NONE: usize = usize::MAX;

@@ -1,6 +1,7 @@
 //! Figures of the dispatcher: how ready stages are found.
 
-use super::{Counter, Page};
+use super::Counter;
+use super::page::Page;
 
 /// Figures of the dispatcher. All of them only grow.
 #[derive(Debug, Default)]

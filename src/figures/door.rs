@@ -1,6 +1,8 @@
 //! Figures of the front door: errors by reason, connections, and the expiry of the server's certificate.
 
-use super::{Counter, Gauge, Labelled, Page};
+use super::kinds::Labelled;
+use super::page::Page;
+use super::{Counter, Gauge};
 
 /// Metadata in which the maker of an error names its reason for the layer that counts it. That layer removes it, so it never leaves the server.
 pub const REASON_HEADER: &str = "interlock-counted-reason";
@@ -11,9 +13,12 @@ pub const REASONS: &[&str] = &[
     "REQUEST_ID_REUSED",
     "JOB_NOT_FOUND",
     "RECORD_NOT_FOUND",
+    "SESSION_NOT_FOUND",
+    "SEGMENT_NOT_FOUND",
     "STAGE_NOT_FOUND",
     "NAMESPACE_NOT_FOUND",
     "JOB_ALREADY_EXISTS",
+    "SESSION_ALREADY_EXISTS",
     "STAGE_ALREADY_EXISTS",
     "NAMESPACE_ALREADY_EXISTS",
     "NAMESPACE_NOT_EMPTY",

@@ -1,7 +1,9 @@
 //! Figures of watches and of hints between servers.
 
+use super::kinds::Histogram;
 use super::kinds::SHORT;
-use super::{Counter, Gauge, Histogram, Page};
+use super::page::Page;
+use super::{Counter, Gauge};
 
 /// Figures of the feed; all but `watchers` only grow.
 #[derive(Debug)]

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use foldhash::{HashMap, HashMapExt};
 
+use super::Counter;
 use super::kinds::LONG;
+use super::kinds::{Histogram, Labelled};
+use super::page::Page;
 use super::queues::{AttemptEnd, CLASSES, Queues};
-use super::{Counter, Histogram, Labelled, Page, Sparse};
+use super::sparse::Sparse;
 use crate::domain::event::{EventKind, JobEvent, StageChange};
 use crate::domain::id::StageNo;
 use crate::domain::job::{Job, JobChanges, JobPhase};

@@ -1,6 +1,9 @@
 //! Figures of permits and breakers, counted from committed resources.
 
-use super::{Counter, Labelled, Page, Sparse};
+use super::Counter;
+use super::kinds::Labelled;
+use super::page::Page;
+use super::sparse::Sparse;
 use crate::domain::failure::FailureClass;
 use crate::domain::permit::BlockReason;
 use crate::domain::permit::breaker::BreakerPhase;

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use foldhash::HashMap;
 use parking_lot::{Mutex, RwLock};
 
+use super::Counter;
 use super::kinds::COARSE;
+use super::kinds::Histogram;
 use super::page::Samples;
-use super::{Counter, Histogram};
 use crate::domain::failure::FailureClass;
 use crate::domain::id::{Name, NamespaceId};
 
@@ -26,7 +27,7 @@ const SHOWN_FOR: Duration = Duration::from_secs(60);
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptEnd {
-    /// The stage succeeded.
+    /// The worker completed the stage.
     Succeeded,
     /// The holder released it, or a change of the job ended it.
     Released,
@@ -52,7 +53,7 @@ impl AttemptEnd {
         Self::Failed(FailureClass::LeaseExpired),
     ];
 
-    /// Index in [`Self::ALL`].
+    /// Index in [`Self::ALL`], from 0.
     pub fn place(self) -> usize {
         match self {
             Self::Succeeded => 0,

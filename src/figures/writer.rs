@@ -1,7 +1,9 @@
 //! Figures of the lanes.
 
+use super::Counter;
+use super::kinds::{Histogram, Labelled};
 use super::kinds::{SHORT, SIZES};
-use super::{Counter, Histogram, Labelled, Page};
+use super::page::Page;
 
 /// Label of the kind of a lane.
 const LANE: &str = "lane";
@@ -25,7 +27,7 @@ impl LaneKind {
     /// All kinds, in the order of their numbers.
     pub const ALL: [LaneKind; 4] = [Self::Main, Self::Bulk, Self::Locking, Self::Leases];
 
-    /// Name in labels.
+    /// Value of the label `lane`.
     pub fn name(self) -> &'static str {
         LANES[self as usize]
     }

@@ -17,7 +17,7 @@ use crate::operation::overlay::{Key, Overlay};
 pub enum Control {
     /// Sets labels, priority and context; what is `None` or empty stays.
     Update {
-        /// Replaces all labels.
+        /// Replaces all labels. None: they stay.
         labels: Option<Arc<BTreeMap<String, String>>>,
         /// From −1,000 to 1,000; higher is first.
         priority: Option<i32>,

@@ -1,4 +1,4 @@
-//! Deletes a record.
+//! Deletes a record, at the version that the caller expects if it names one.
 
 use super::update_records::not_found;
 use super::{Operation, RecordOutcome, Reply};

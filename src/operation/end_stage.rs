@@ -16,7 +16,7 @@ use crate::operation::overlay::{Key, Overlay};
 /// How a worker ended its attempt.
 #[derive(Debug)]
 pub enum End {
-    /// The stage succeeded.
+    /// The attempt succeeded, and the stage with it.
     Complete {
         /// Output stored with the stage, at most 64 KiB of JSON. None: no output.
         artifacts: Option<Document>,

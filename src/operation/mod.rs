@@ -18,8 +18,11 @@ use crate::domain::permit::{BlockReason, ResourceKey};
 use crate::domain::record::Record;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
+use crate::domain::session::Session;
+use crate::domain::session::segment::Segment;
 use crate::operation::overlay::{Key, Overlay};
 use permits::PermitReply;
+use timeline::SegmentOutcome;
 
 pub mod commit;
 pub mod control_job;
@@ -42,6 +45,7 @@ pub mod submit_jobs;
 pub mod target;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod timeline;
 pub mod update_progress;
 pub mod update_records;
 pub mod wake;
@@ -148,6 +152,12 @@ pub struct Reply {
     pub stages: Vec<StageNo>,
     /// Outcomes of updates of records.
     pub records: Vec<RecordOutcome>,
+    /// The session after the operation. None: there is none, or it was about none.
+    pub session: Option<Arc<Session>>,
+    /// The segment after it was corrected. None: it was about none.
+    pub segment: Option<Arc<Segment>>,
+    /// Outcomes of segments that were appended.
+    pub segments: Vec<SegmentOutcome>,
     /// Leases of a heartbeat as they are stored. None: the lease is not held.
     pub leases: Vec<Option<StoredLease>>,
     /// Outcome of a request for a permit.
@@ -179,12 +189,13 @@ impl Reply {
         Self { key: Some(key), applied, ..Self::default() }
     }
 
-    /// The revision of the first job, or else the version of the first record, or else of the resource. 0: there are none.
+    /// The revision of the first job, or else the version of the first record, or else of the resource or the session. 0: there are none.
     pub fn revision(&self) -> i64 {
         let job = self.jobs.first().map(|job| job.revision);
         let record = || self.records.first().map(|outcome| outcome.record.version);
         let resource = || self.resource.as_ref().map(|resource| resource.version);
-        job.or_else(record).or_else(resource).unwrap_or(0)
+        let session = || self.session.as_ref().map(|session| session.version);
+        job.or_else(record).or_else(resource).or_else(session).unwrap_or(0)
     }
 
     /// Whether it is remembered for repeats of the request. A denied permit is not: a repeat may be granted one.
@@ -194,6 +205,9 @@ impl Reply {
 
     /// The value of [`RequestRecord::versions`]. Empty if there is one version, which is the revision.
     fn versions(&self) -> Vec<i64> {
+        if !self.segments.is_empty() {
+            return self.segments.iter().map(SegmentOutcome::applied_version).collect();
+        }
         match &*self.records {
             [] => self.parts.iter().map(|part| if part.applied { part.revision() } else { 0 }).collect(),
             [_] => Vec::new(),

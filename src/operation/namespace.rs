@@ -76,7 +76,7 @@ impl Operation for DeleteNamespace {
         let namespace = overlay.namespace_named(&self.name).filter(|namespace| namespace.id == self.id);
         let namespace = namespace.ok_or_else(|| Refusal::NamespaceNotFound { name: name() })?;
         if namespace.holds_anything {
-            let why = "it holds jobs, records, resources with a policy, permits or waiters";
+            let why = "it holds jobs, records, sessions, resources with a policy, permits or waiters";
             return Err(Refusal::NamespaceInUse { name: name(), why });
         }
         overlay.change_namespace(self.id, NamespaceChange::Delete);

@@ -12,6 +12,7 @@ mod leases;
 mod namespaces;
 mod records;
 mod resources;
+mod sessions;
 mod table;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::domain::current::ComparedState;
 use crate::domain::id::JobKey;
 use crate::domain::job::StageCredential;
 use crate::domain::record::RecordKey;
-use crate::domain::refusal::Refusal;
+use crate::domain::refusal::{AttachedState, Refusal};
 use crate::domain::request::RequestIdentity;
 use crate::operation::overlay::{Key, Overlay};
 
@@ -42,7 +42,9 @@ impl ReturnCurrent {
             Refusal::VersionMismatch { .. } | Refusal::FieldVersionMismatch { .. } => {
                 let current = self.shown.get(index).and_then(Option::as_ref).and_then(|shown| shown.look(overlay));
                 match current {
-                    Some(current) => Refusal::WithCurrent { refusal: Box::new(refusal), current },
+                    Some(current) => {
+                        Refusal::WithCurrent { refusal: Box::new(refusal), current: AttachedState::new(current) }
+                    }
                     None => refusal,
                 }
             }

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::caller::{Caller, after_commit, answer_unscoped};
+use super::caller::{Caller, answer, answer_unscoped};
 use super::convert::path::Path;
 use super::convert::{digest, text, time};
 use super::keys;
 use super::page::{self, Binding};
 use super::services::Services;
+use super::timeline::cache;
 use super::{audit, server_figures};
 use crate::admission::DEFAULT_NAMESPACE;
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::namespace::Namespace;
 use crate::domain::refusal::Refusal;
-use crate::error::Result;
+use crate::error::{Result, after_commit};
 use crate::operation::namespace::{CreateNamespace, DeleteNamespace};
 use crate::proto::admin_service_server::AdminService;
 use crate::proto::*;
@@ -65,6 +66,13 @@ impl AdminService for AdminRpcs {
 
     async fn list_audit_events(&self, request: Request<ListAuditEventsRequest>) -> Answer<ListAuditEventsResponse> {
         answer_unscoped(&self.0, request, audit::list_audit_events).await
+    }
+
+    async fn clear_session_cache(
+        &self,
+        request: Request<ClearSessionCacheRequest>,
+    ) -> Answer<ClearSessionCacheResponse> {
+        answer(&self.0, request, cache::clear_session_cache).await
     }
 }
 

@@ -16,7 +16,6 @@ use crate::domain::audit::Actor;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
-pub use crate::error::after_commit;
 use crate::error::{Error, Result};
 use crate::operation::overlay::Key;
 use crate::operation::return_current::{ReturnCurrent, Shown};
@@ -188,12 +187,5 @@ mod tests {
             let refused = name_of(&metadata);
             assert!(matches!(refused, Err(Refusal::InvalidField { path, .. }) if path == NAMESPACE), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn after_a_commit_nobody_is_told_that_nothing_happened() {
-        assert_eq!(after_commit(Error::StoreUnavailable), Error::OutcomeUnknown);
-        let refused = Error::Refused(Refusal::LeaseLost);
-        assert_eq!(after_commit(refused.clone()), refused);
     }
 }

@@ -3,13 +3,14 @@
 use foldhash::HashMap;
 use std::sync::Arc;
 
-use super::caller::{Caller, after_commit};
+use super::caller::Caller;
 use super::convert::digest::{self, Repeatable, identity};
 use super::convert::path::Path;
 use super::convert::{job, permit, record, stage, steer, submit, worker};
 use super::limits;
 use super::page::Budget;
 use super::record_writes::fitting;
+use super::timeline::appends;
 use super::{job_writes, permit_writes, stage_writes};
 use crate::admission::{Access, RoleDenial};
 use crate::domain::documents::JobDocuments;
@@ -17,7 +18,7 @@ use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::{Job, StageCredential};
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
-use crate::error::Result;
+use crate::error::{Result, after_commit};
 use crate::operation::commit::{Commit, Part};
 use crate::operation::control_job::Control;
 use crate::operation::delete_record::DeleteRecord;
@@ -34,7 +35,12 @@ enum Subject {
     Job,
     Permit,
     Stage(StageCredential),
-    Record { key: RecordKey, omit_fields: bool },
+    Record {
+        key: RecordKey,
+        omit_fields: bool,
+    },
+    /// The keys of segments.
+    Segments(Vec<String>),
 }
 
 type Read = std::result::Result<(Box<dyn Operation>, Subject), Refusal>;
@@ -90,6 +96,7 @@ fn method(asked: &Asked) -> &'static str {
         Asked::ResumeJob(_) => "/interlock.v1.JobService/ResumeJob",
         Asked::RetryJob(_) => "/interlock.v1.JobService/RetryJob",
         Asked::ReleasePermit(_) => "/interlock.v1.PermitService/ReleasePermit",
+        Asked::AppendSegments(_) => "/interlock.v1.TimelineService/AppendSegments",
     }
 }
 
@@ -130,7 +137,7 @@ fn returns_current(asked: &Asked) -> bool {
         Asked::PauseJob(request) => request.return_current,
         Asked::ResumeJob(request) => request.return_current,
         Asked::RetryJob(request) => request.return_current,
-        Asked::SubmitJob(_) | Asked::AddStages(_) | Asked::ReleasePermit(_) => false,
+        Asked::SubmitJob(_) | Asked::AddStages(_) | Asked::ReleasePermit(_) | Asked::AppendSegments(_) => false,
     }
 }
 
@@ -144,7 +151,7 @@ fn showing(operation: Box<dyn Operation>, subject: &Subject) -> Box<dyn Operatio
         Subject::Job => job.map(Shown::Job),
         Subject::Stage(hold) => job.map(|job| Shown::Stage(job, hold.clone())),
         Subject::Record { key, .. } => Some(Shown::Record(key.clone())),
-        Subject::Permit => None,
+        Subject::Permit | Subject::Segments(_) => None,
     };
     Box::new(ReturnCurrent::of_one(operation, shown))
 }
@@ -174,6 +181,7 @@ fn name(asked: &Asked) -> &'static str {
         Asked::ResumeJob(_) => "resume_job",
         Asked::RetryJob(_) => "retry_job",
         Asked::ReleasePermit(_) => "release_permit",
+        Asked::AppendSegments(_) => "append_segments",
     }
 }
 
@@ -222,6 +230,12 @@ fn operation(namespace: NamespaceId, asked: Asked) -> Read {
         }
         Asked::ReleasePermit(request) => {
             Ok((Box::new(permit_writes::release(namespace, &without_request_id(request)?)?), Subject::Permit))
+        }
+        Asked::AppendSegments(request) => {
+            let request = without_request_id(request)?;
+            let operation = appends::append(namespace, &request)?;
+            let keys = request.segments.into_iter().map(|segment| segment.key).collect();
+            Ok((Box::new(operation), Subject::Segments(keys)))
         }
         Asked::AddStages(request) => about_job(stage_writes::addition(namespace, &without_request_id(request)?)?),
         Asked::UpdateJob(_) | Asked::CancelJob(_) | Asked::PauseJob(_) | Asked::ResumeJob(_) | Asked::RetryJob(_) => {
@@ -284,7 +298,11 @@ fn results(subjects: &[Subject], reply: &Reply) -> Result<Vec<proto::CommitResul
         let job = part.jobs.first();
         let record = part.records.first().map(|outcome| outcome.record.as_ref());
         let applied_version = if part.applied { part.revision() } else { 0 };
-        results.push(result(subject, job.map(|job| &**job), record, applied_version, &mut budget)?);
+        let mut result = result(subject, job.map(|job| &**job), record, applied_version, &mut budget)?;
+        if let Subject::Segments(keys) = subject {
+            result.segments = appends::results(keys.iter().cloned(), &part.segments);
+        }
+        results.push(result);
     }
     Ok(results)
 }
@@ -296,7 +314,7 @@ async fn replayed_results(caller: &Caller, subjects: &[Subject], reply: &Reply) 
     let jobs: HashMap<JobKey, Arc<Job>> = caller.services.store.jobs(&keys).await.map_err(after_commit)?;
     let named = subjects.iter().filter_map(|subject| match subject {
         Subject::Record { key, .. } => Some(key.clone()),
-        Subject::Job | Subject::Permit | Subject::Stage(_) => None,
+        Subject::Job | Subject::Permit | Subject::Stage(_) | Subject::Segments(_) => None,
     });
     let records: Vec<RecordKey> = named.collect();
     let records = caller.services.store.records(&records).await.map_err(after_commit)?;
@@ -306,7 +324,7 @@ async fn replayed_results(caller: &Caller, subjects: &[Subject], reply: &Reply) 
     for (i, subject) in subjects.iter().enumerate() {
         let (job, record) = match subject {
             Subject::Job | Subject::Stage(_) => (keys.next().and_then(|key| jobs.get(key)), None),
-            Subject::Permit => (None, None),
+            Subject::Permit | Subject::Segments(_) => (None, None),
             Subject::Record { key, .. } => (None, records.get(key)),
         };
         let applied_version = remembered.versions.get(i).copied().unwrap_or(0);

@@ -142,7 +142,7 @@ fn open_dependency<'a>(job: &'a Job, stage: &Stage) -> Option<&'a str> {
 }
 
 /// How much a reason says: what a person has to do something about comes first, what follows from other stages last.
-const TELLING: [StageWaitReason; 8] = [
+const BY_IMPORTANCE: [StageWaitReason; 8] = [
     StageWaitReason::NoWorker,
     StageWaitReason::Paused,
     StageWaitReason::Running,
@@ -180,7 +180,10 @@ fn headline(job: &Job, waits: &[Wait], now: Timestamp) -> String {
         JobState::Pending | JobState::Running => {}
     }
     let of = |reason: &StageWaitReason| waits.iter().find(|wait| wait.reason == *reason);
-    TELLING.iter().find_map(of).map_or_else(|| "No stage is left.".to_owned(), |wait| sentence(wait, running, now))
+    BY_IMPORTANCE
+        .iter()
+        .find_map(of)
+        .map_or_else(|| "No stage is left.".to_owned(), |wait| sentence(wait, running, now))
 }
 
 fn sentence(wait: &Wait, running: usize, now: Timestamp) -> String {

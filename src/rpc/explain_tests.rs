@@ -130,7 +130,7 @@ fn the_end_of_a_job_is_its_headline() {
 }
 
 #[test]
-fn a_big_job_is_told_in_part() {
+fn a_big_job_is_explained_in_part() {
     let stages = (0..300).map(|i| spec(&format!("s{i}"), &[])).collect();
     let explanation =
         explain(&submitted(proto::SubmitJobRequest { stages, ..Default::default() }), &busy, &HashMap::default(), NOW);

@@ -7,6 +7,7 @@
 //! comparison = field operator value
 //! field      = of jobs: "state" | "kind" | "labels." KEY | "create_time" | "start_time" | "end_time"
 //!              of records: "fields." NAME | "record_id" | "create_time" | "update_time"
+//!              of sessions: "state" | "session_id" | "labels." KEY | "create_time" | "end_time"
 //! operator   = "=" | "!=" | "<" | "<=" | ">" | ">="
 //! value      = word | "'" text "'" | '"' text '"'     a backslash takes the next character as it is
 //! ```
@@ -17,9 +18,11 @@
 mod compare;
 mod lexer;
 mod record;
+mod session;
 
-use self::lexer::{Fault, Lexer, Token};
+use self::lexer::{FilterError, Lexer, Token};
 pub use self::record::{record_order, records};
+pub use self::session::{session_order, sessions};
 use super::convert::path::Path;
 use super::limits::FILTER_CHARACTERS;
 use crate::domain::query::{Clause, JobFilter, JobOrder, OrderField};
@@ -36,14 +39,14 @@ pub fn filter(text: &str) -> Result<JobFilter, Refusal> {
 /// What comparisons of one language become.
 trait Clauses: Sized {
     /// Parses one comparison, such as `state = RUNNING`.
-    fn comparison(parser: &mut Parser) -> Result<Self, Fault>;
+    fn comparison(parser: &mut Parser) -> Result<Self, FilterError>;
 
     /// One of two clauses has to hold; `None` unless both are of one field.
     fn either(one: Self, other: Self) -> Option<Self>;
 }
 
 impl Clauses for Clause {
-    fn comparison(parser: &mut Parser) -> Result<Self, Fault> {
+    fn comparison(parser: &mut Parser) -> Result<Self, FilterError> {
         compare::comparison(parser)
     }
 
@@ -96,27 +99,27 @@ struct Parser<'t> {
 }
 
 impl<'t> Parser<'t> {
-    fn of(text: &'t str) -> Result<Self, Fault> {
+    fn of(text: &'t str) -> Result<Self, FilterError> {
         let mut lexer = Lexer::of(text);
         let (at, next) = lexer.token()?;
         Ok(Self { lexer, next, at, depth: 0 })
     }
 
     /// Takes the next token and where it begins.
-    fn take(&mut self) -> Result<(usize, Token), Fault> {
+    fn take(&mut self) -> Result<(usize, Token), FilterError> {
         let (at, token) = self.lexer.token()?;
         Ok((std::mem::replace(&mut self.at, at), std::mem::replace(&mut self.next, token)))
     }
 
-    fn fault<T>(&self, why: impl Into<String>) -> Result<T, Fault> {
-        Err(Fault { at: self.at, why: why.into() })
+    fn fault<T>(&self, why: impl Into<String>) -> Result<T, FilterError> {
+        Err(FilterError { at: self.at, why: why.into() })
     }
 
     fn is_word(&self, word: &str) -> bool {
         matches!(&self.next, Token::Word(text) if text == word)
     }
 
-    fn whole<C: Clauses>(&mut self) -> Result<Vec<C>, Fault> {
+    fn whole<C: Clauses>(&mut self) -> Result<Vec<C>, FilterError> {
         if self.next == Token::End {
             return Ok(Vec::new());
         }
@@ -131,7 +134,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Clauses joined by AND.
-    fn all<C: Clauses>(&mut self) -> Result<Vec<C>, Fault> {
+    fn all<C: Clauses>(&mut self) -> Result<Vec<C>, FilterError> {
         let mut clauses = self.clause()?;
         while self.is_word("AND") {
             self.take()?;
@@ -141,24 +144,24 @@ impl<'t> Parser<'t> {
     }
 
     /// Parts joined by OR, which all have to be of one field; or one part, which may be several clauses in parentheses.
-    fn clause<C: Clauses>(&mut self) -> Result<Vec<C>, Fault> {
+    fn clause<C: Clauses>(&mut self) -> Result<Vec<C>, FilterError> {
         let mut clauses = self.part()?;
         while self.is_word("OR") {
             self.take()?;
             let at = self.at;
             let more = self.part()?;
             let (Ok([one]), Ok([other])) = (<[C; 1]>::try_from(clauses), <[C; 1]>::try_from(more)) else {
-                return Err(Fault { at, why: "OR joins comparisons, not what AND has joined".to_owned() });
+                return Err(FilterError { at, why: "OR joins comparisons, not what AND has joined".to_owned() });
             };
             match C::either(one, other) {
                 Some(both) => clauses = vec![both],
-                None => return Err(Fault { at, why: "OR joins only comparisons of one field".to_owned() }),
+                None => return Err(FilterError { at, why: "OR joins only comparisons of one field".to_owned() }),
             }
         }
         Ok(clauses)
     }
 
-    fn part<C: Clauses>(&mut self) -> Result<Vec<C>, Fault> {
+    fn part<C: Clauses>(&mut self) -> Result<Vec<C>, FilterError> {
         if self.next != Token::Open {
             return Ok(vec![C::comparison(self)?]);
         }

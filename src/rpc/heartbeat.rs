@@ -57,7 +57,7 @@ pub(super) async fn renew(caller: &Caller, renewals: Vec<worker::Renewal>) -> Re
     Ok(statuses.collect())
 }
 
-/// The revision at which, as far as is remembered, the job says already what a renewal has to tell. None: it may be news.
+/// The remembered revision at which the job already has the progress and message of a renewal. None: they may be new.
 fn known_at(caller: &Caller, renewal: &worker::Renewal) -> Option<i64> {
     let job = caller.services.engine.shared().cache.get::<Job>(&Key::Job(renewal.key))?;
     let stage = job.leased_stage(&renewal.token)?;

@@ -16,6 +16,7 @@ use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::{Stage, StagePhase};
 use crate::error::{Error, Result};
+use crate::feed::job::follower::TopicFollower;
 use crate::proto;
 
 /// How many jobs' payloads are read at once for a list: a page ends at a size that is not known before they are read.
@@ -79,7 +80,7 @@ pub async fn list_stages(caller: Caller, request: proto::ListStagesRequest) -> R
 pub async fn list_jobs(caller: Caller, request: proto::ListJobsRequest) -> Result<proto::ListJobsResponse> {
     let (query, binding) = list::jobs(caller.namespace, &request)?;
     let page = caller.services.store.list_jobs(caller.namespace, &query).await?;
-    let jobs = told_up_to_a_reply(&caller, &page.jobs).await?;
+    let jobs = converted_up_to_a_response(&caller, &page.jobs).await?;
     let next = match jobs.len().checked_sub(1) {
         Some(last) if jobs.len() < page.jobs.len() => Some(query.order.cursor(&page.jobs[last])),
         Some(_) | None => page.next,
@@ -90,7 +91,7 @@ pub async fn list_jobs(caller: Caller, request: proto::ListJobsRequest) -> Resul
 
 /// As many of the jobs as a reply holds, with their payloads and results, which are read bit by bit: a thousand large
 /// payloads shall not be in memory for a page that holds ten.
-async fn told_up_to_a_reply(caller: &Caller, jobs: &[Arc<Job>]) -> Result<Vec<proto::Job>> {
+async fn converted_up_to_a_response(caller: &Caller, jobs: &[Arc<Job>]) -> Result<Vec<proto::Job>> {
     let mut budget = Budget::new(REPLY_BYTES);
     let mut summaries = Vec::with_capacity(jobs.len());
     for some in jobs.chunks(PAYLOADS_AT_ONCE) {
@@ -143,7 +144,7 @@ pub async fn wait_job(caller: Caller, request: proto::WaitJobRequest) -> Result<
 async fn wait_for_end(caller: &Caller, named: &steer::NamedJob, wait: Duration) -> Result<proto::WaitJobResponse> {
     let end = caller.end_of(wait);
     loop {
-        let mut follower = caller.services.hub.follow(named.key);
+        let mut follower = TopicFollower::begin(&caller.services.hub, named.key);
         let found = caller.services.store.job(named.key).await?;
         let (job, documents) = found.ok_or_else(|| missing(&named.job_id))?;
         let terminal = job.state.is_terminal();

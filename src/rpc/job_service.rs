@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::caller::answer;
 use super::services::Services;
+use super::stale::answer_stale;
 use super::streams::Messages;
 use super::{explain, job_reads, job_writes, submit_jobs, watch};
 use crate::proto::job_service_server::JobService;
@@ -27,7 +28,7 @@ impl JobService for JobRpcs {
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Answer<GetJobResponse> {
-        answer(&self.0, request, job_reads::get_job).await
+        answer_stale(&self.0, request, job_reads::get_job).await
     }
 
     async fn get_stage(&self, request: Request<GetStageRequest>) -> Answer<GetStageResponse> {
@@ -39,7 +40,7 @@ impl JobService for JobRpcs {
     }
 
     async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Answer<ListJobsResponse> {
-        answer(&self.0, request, job_reads::list_jobs).await
+        answer_stale(&self.0, request, job_reads::list_jobs).await
     }
 
     async fn update_job(&self, request: Request<UpdateJobRequest>) -> Answer<UpdateJobResponse> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::caller::{Caller, after_commit};
+use super::caller::Caller;
 use super::convert::digest::identity;
 use super::convert::{job as convert, steer};
 use crate::domain::documents::JobDocuments;
@@ -11,7 +11,7 @@ use crate::domain::id::JobKey;
 use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, after_commit};
 use crate::operation::control_job::{Control, ControlJob};
 use crate::operation::delete_job::DeleteJob;
 use crate::operation::return_current::Shown;

@@ -1,6 +1,6 @@
 //! Credentials for operators: created, listed, revoked and rotated.
 
-use super::caller::{Caller, after_commit};
+use super::caller::Caller;
 use super::convert::digest::identity;
 use super::convert::key;
 use super::convert::path::Path;
@@ -10,7 +10,7 @@ use crate::domain::credential::{ApiKey, KeyId, KeyText, Proof, Secret, SecretHas
 use crate::domain::id::NamespaceId;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, after_commit};
 use crate::operation::Reply;
 use crate::operation::credential::{CreateKey, RevokeKey, RotateKey};
 use crate::proto;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::caller::{Caller, after_commit};
+use super::caller::Caller;
 use crate::domain::id::StageNo;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::engine::dispatcher::{Leased, Leases, Poll, PollEnd, PollRequest};
-use crate::error::Result;
+use crate::error::{Result, after_commit};
 use crate::operation::redeliver_leases::RedeliverLeases;
 
 /// How often calls of one `request_id` are granted leases that are remembered. What later ones are granted is not.

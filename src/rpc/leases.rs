@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::caller::{Caller, after_commit};
+use super::caller::Caller;
 use super::convert::digest::identity;
 use super::convert::{lease as convert, stage as convert_stage, worker};
 use super::lease_repeats;
@@ -18,7 +18,7 @@ use crate::domain::id::{JobKey, Name, StageNo};
 use crate::domain::job::{Job, LeaseRequest, StageCredential};
 use crate::domain::request::RequestRecord;
 use crate::engine::dispatcher::{Leased, Leases, Poll, PollEnd};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, after_commit};
 use crate::operation::return_current::Shown;
 use crate::operation::start_stage::StartStage;
 use crate::proto;

@@ -1,4 +1,4 @@
-//! Every size a caller can hit, in one place: the checks use them and `GetServerInfo` tells them.
+//! Every size a caller can hit, in one place: the checks use them and `GetServerInfo` returns them.
 
 /// The payload of a job, in bytes as JSON.
 pub const PAYLOAD_BYTES: usize = 256 * 1024;
@@ -55,6 +55,25 @@ pub const PERMITS_PER_RENEWAL: usize = 1_000;
 /// Records in one batch.
 pub const RECORDS_PER_BATCH: usize = 500;
 
+/// Segments in one AppendSegments or WriteSegments, and in one message of ImportSegments.
+pub const SEGMENTS_PER_CALL: usize = 500;
+/// Faults that an import returns; more are counted.
+pub const FAULTS_PER_IMPORT: usize = 1_000;
+/// Words of one segment.
+pub const WORDS_PER_SEGMENT: usize = 2_000;
+/// A word of a segment, in bytes.
+pub const WORD_BYTES: usize = 256;
+/// The speaker of a segment, in bytes.
+pub const SPEAKER_BYTES: usize = 256;
+/// The language tag of a segment, in bytes.
+pub const LANGUAGE_BYTES: usize = 64;
+/// The metadata of a segment, in bytes as JSON.
+pub const METADATA_BYTES: usize = 64 * 1024;
+/// The address of a recording, in bytes.
+pub const URI_BYTES: usize = 2_048;
+/// The media type of a recording, in bytes.
+pub const MEDIA_TYPE_BYTES: usize = 128;
+
 /// Labels of one job.
 pub const LABELS: usize = 64;
 /// The key of a label, in bytes.
@@ -82,6 +101,9 @@ pub const PRIORITY: i32 = 1_000;
 pub const WEIGHT: f64 = 1e6;
 /// Attempts of a stage.
 pub const ATTEMPTS: u32 = 100;
+
+/// Languages, and speakers, in one query of segments.
+pub const NAMES_PER_QUERY: usize = 50;
 
 /// The size of a page where none is asked for.
 pub const DEFAULT_PAGE_SIZE: u32 = 50;

@@ -2,7 +2,7 @@
 //! the domain answers, refusals included, is made into messages and statuses.
 //!
 //! Layout: `services` holds the parts of the server that calls need; `caller` is one call. `job_service`, `worker_service`,
-//! `record_service`, `permit_service`, `transaction_service` and `admin_service` name the function that answers each rpc, and
+//! `record_service`, `permit_service`, `timeline`, `transaction_service` and `admin_service` name the function that answers each rpc, and
 //! `routes` makes one router of them. `convert` turns messages into domain values and back; `filter`, `list` and `page` read
 //! the queries of lists; `limits` has every limit that a caller can meet; `status` is the only mapping from
 //! [`crate::error::Error`] to a gRPC status.
@@ -41,9 +41,11 @@ mod routes;
 mod server_figures;
 mod services;
 mod stage_writes;
+mod stale;
 pub mod status;
 mod streams;
 mod submit_jobs;
+mod timeline;
 mod transaction_service;
 mod watch;
 mod watch_records;
@@ -56,6 +58,7 @@ pub use operator::{OperatorCalls, operator_calls};
 pub use routes::routes;
 pub use server_figures::code_name;
 pub use services::Services;
+pub use timeline::gate::{GateSettings, TimelineGate};
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::refusal::Refusal;
@@ -59,7 +59,7 @@ impl Namespaces {
 
     /// The number of a namespace.
     pub async fn id(&self, name: &str) -> Result<NamespaceId> {
-        let recall = self.known().recall(name, Instant::now());
+        let recall = self.known.lock().recall(name, Instant::now());
         let found = match recall {
             Recall::Known(id) => id,
             // Without the database the call will fail where it needs it; that is the better error. And a heartbeat needs no
@@ -75,25 +75,21 @@ impl Namespaces {
 
     /// The number of a namespace as it is remembered. None: it is not, or there is no such namespace.
     pub fn remembered(&self, name: &str) -> Option<NamespaceId> {
-        self.known().0.get(name)?.id
+        self.known.lock().0.get(name)?.id
     }
 
     /// Forgets a name that was created or deleted here.
     pub fn forget(&self, name: &str) {
-        self.known().0.remove(name);
+        self.known.lock().0.remove(name);
     }
 
     /// In a box, because it is seldom needed and every call would have to carry the room for it.
     fn look_up<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<NamespaceId>>> {
         Box::pin(async move {
             let id = self.store.namespace(name).await?.map(|namespace| namespace.id);
-            self.known().note(name, id, Instant::now());
+            self.known.lock().note(name, id, Instant::now());
             Ok(id)
         })
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock()
     }
 }
 
@@ -118,6 +114,7 @@ impl Known {
             let until = now + if id.is_some() { FRESH } else { ABSENT };
             self.0.insert(name.into(), Entry { id, until });
         }
+        debug_assert!(self.0.len() <= MAX_ENTRIES, "callers cannot make it grow");
     }
 }
 

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
-use super::caller::{Caller, after_commit};
+use super::caller::Caller;
 use super::convert::digest::identity;
 use super::convert::path::Path;
 use super::convert::record::bounded;
@@ -19,7 +19,7 @@ use crate::domain::id::JobKey;
 use crate::domain::job::{Job, StageCredential};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestRecord;
-use crate::error::Result;
+use crate::error::{Result, after_commit};
 use crate::operation::commit::{Commit, Part};
 use crate::proto;
 use crate::proto::stage_outcome::Outcome;

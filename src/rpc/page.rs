@@ -50,6 +50,12 @@ impl Binding {
         Self(digest)
     }
 
+    /// The query of an rpc with many fields: its request without size and token of the page.
+    pub fn of_message(rpc: &str, namespace: NamespaceId, request: &impl Message) -> Self {
+        let encoded = URL_SAFE_NO_PAD.encode(request.encode_to_vec());
+        Self::of(rpc, namespace, &[&encoded])
+    }
+
     /// The token that continues this query behind a cursor.
     pub fn token(self, cursor: &impl Serialize) -> Result<String> {
         let cursor = serde_json::to_vec(cursor).map_err(|error| Error::bug(format_args!("a cursor: {error}")))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
-use super::caller::{Caller, after_commit};
+use super::caller::Caller;
 use super::convert::digest::identity;
 use super::convert::path::Path;
 use super::convert::record::bounded;
@@ -14,7 +14,7 @@ use crate::domain::id::{Name, NamespaceId};
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::resource::Resource;
 use crate::domain::refusal::Refusal;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, after_commit};
 use crate::operation::Reply;
 use crate::operation::permits::PermitReply;
 use crate::operation::permits::release::ReleasePermit;

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::caller::answer;
 use super::services::Services;
+use super::stale::answer_stale;
 use super::streams::Messages;
 use super::{record_reads, record_writes, watch_records};
 use crate::proto::record_service_server::RecordService;
@@ -20,15 +21,15 @@ type Answer<A> = Result<Response<A>, Status>;
 #[tonic::async_trait]
 impl RecordService for RecordRpcs {
     async fn get_record(&self, request: Request<GetRecordRequest>) -> Answer<GetRecordResponse> {
-        answer(&self.0, request, record_reads::get_record).await
+        answer_stale(&self.0, request, record_reads::get_record).await
     }
 
     async fn batch_get_records(&self, request: Request<BatchGetRecordsRequest>) -> Answer<BatchGetRecordsResponse> {
-        answer(&self.0, request, record_reads::batch_get_records).await
+        answer_stale(&self.0, request, record_reads::batch_get_records).await
     }
 
     async fn list_records(&self, request: Request<ListRecordsRequest>) -> Answer<ListRecordsResponse> {
-        answer(&self.0, request, record_reads::list_records).await
+        answer_stale(&self.0, request, record_reads::list_records).await
     }
 
     async fn update_record(&self, request: Request<UpdateRecordRequest>) -> Answer<UpdateRecordResponse> {

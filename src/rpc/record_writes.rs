@@ -7,7 +7,7 @@ use futures::future::join_all;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
-use super::caller::{Caller, after_commit};
+use super::caller::Caller;
 use super::convert::digest::identity;
 use super::convert::path::Path;
 use super::convert::record as convert;
@@ -15,7 +15,7 @@ use super::limits;
 use super::page::Budget;
 use crate::domain::record::{Record, RecordKey};
 use crate::domain::request::{RequestIdentity, RequestRecord};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, after_commit};
 use crate::operation::RecordOutcome;
 use crate::operation::delete_record::DeleteRecord;
 use crate::operation::return_current::{ReturnCurrent, Shown};

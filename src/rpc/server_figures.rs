@@ -13,13 +13,15 @@ use crate::domain::graph::MAX_STAGES;
 use crate::domain::job::DEFAULT_RETENTION;
 use crate::domain::permit::{MAX_CLAIMS, MAX_HOLDERS, MAX_NAME};
 use crate::domain::record::{MAX_CONTEXT_BYTES, MAX_FIELD_BYTES, MAX_FIELDS, MAX_RECORD_BYTES};
+use crate::domain::session::MAX_SEGMENTS;
+use crate::domain::session::segment::{MAX_INLINE_BYTES, MAX_TEXT_BYTES};
 use crate::domain::stage::DEFAULT_LEASE;
 use crate::figures::Counter;
 use crate::proto::*;
 use crate::task::BackgroundJobFigures;
 
 /// What this server can do.
-const CAPABILITIES: [&str; 6] = ["admin", "jobs", "permits", "records", "transactions", "workers"];
+const CAPABILITIES: [&str; 7] = ["admin", "jobs", "permits", "records", "timelines", "transactions", "workers"];
 
 pub fn info() -> GetServerInfoResponse {
     let limits = ServerLimits {
@@ -56,6 +58,11 @@ pub fn info() -> GetServerInfoResponse {
         operations_per_commit: small(limits::OPERATIONS_PER_COMMIT),
         outcomes_per_call: small(limits::OUTCOMES_PER_CALL),
         work_capacity: small(limits::WORK_CAPACITY),
+        segments_per_call: small(limits::SEGMENTS_PER_CALL),
+        segment_text_bytes: figure(MAX_TEXT_BYTES),
+        words_per_segment: small(limits::WORDS_PER_SEGMENT),
+        inline_data_bytes: figure(MAX_INLINE_BYTES),
+        segments_per_session: MAX_SEGMENTS,
     };
     GetServerInfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -72,6 +79,8 @@ pub fn statistics(services: &Services) -> GetStatisticsResponse {
         pool: Some(pool(services)),
         writer: Some(writer(services)),
         cache: Some(cache(services)),
+        segment_cache: Some(segment_cache(services)),
+        timelines: Some(timelines(services)),
         dispatcher: Some(DispatcherStatistics { waiting_polls: figure(services.dispatcher.waiting_polls()) }),
         feed: Some(feed(services)),
         permits: Some(permits(services)),
@@ -154,6 +163,31 @@ fn cache(services: &Services) -> CacheStatistics {
         hits: count(figures.hits),
         misses: count(figures.misses),
         evictions: count(figures.evictions),
+    }
+}
+
+fn segment_cache(services: &Services) -> SegmentCacheStatistics {
+    let figures = services.engine.shared().cache.segment_figures();
+    SegmentCacheStatistics {
+        max_entries: figure(figures.max_entries),
+        entries: figure(figures.entries),
+        bytes: figure(figures.bytes),
+        hits: count(figures.hits),
+        misses: count(figures.misses),
+        evictions: count(figures.evictions),
+        hit_rate: figures.hit_rate(),
+    }
+}
+
+fn timelines(services: &Services) -> TimelineStatistics {
+    let figures = services.timeline_gate.figures();
+    TimelineStatistics {
+        max_operations: figure(figures.max_operations),
+        operations: figure(figures.in_use),
+        waiting: figure(figures.waiting),
+        completed: count(figures.completed),
+        rejected: count(figures.rejected),
+        rejection_rate: figures.rejection_rate(),
     }
 }
 
@@ -242,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_told_are_those_that_hold() {
+    fn the_limits_in_the_response_are_those_that_hold() {
         let limits = info().limits.expect("limits");
         assert_eq!((limits.receive_bytes, limits.payload_bytes, limits.stages_per_job), (4 << 20, 256 << 10, 10_000));
         assert_eq!(limits.max_lease_duration.map(|duration| duration.seconds), Some(86_400));

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 use super::namespaces::Namespaces;
+use super::timeline::gate::TimelineGate;
 use crate::admission::{RateLimiter, Statistics};
 use crate::domain::time::Timestamp;
 use crate::engine::Engine;
@@ -13,6 +14,7 @@ use crate::engine::dispatcher::Dispatcher;
 use crate::error::Result;
 use crate::feed::Hub;
 use crate::store::Store;
+use crate::store::replica::Replica;
 use crate::task::BackgroundJobs;
 
 /// The parts of a running server that calls need; cheap to clone.
@@ -22,6 +24,10 @@ pub struct Services {
     pub engine: Engine,
     /// Serves every read but those of watches.
     pub store: Store,
+    /// Answers reads that may be stale. None: there is no read replica.
+    pub replica: Option<Arc<Replica>>,
+    /// The services over the primary, where these read from the replica. None: these do.
+    pub primary: Option<Arc<Services>>,
     /// The store for the reads of watches; its share of the pool leaves connections to all other reads.
     pub watch_store: Store,
     /// The feed of committed changes.
@@ -34,6 +40,8 @@ pub struct Services {
     pub rate_limiter: Arc<RateLimiter>,
     /// What runs in the background, for GetStatistics.
     pub loops: Arc<BackgroundJobs>,
+    /// Lets a bounded number of calls of timelines through to the database.
+    pub timeline_gate: Arc<TimelineGate>,
     /// The namespaces by name.
     pub namespaces: Arc<Namespaces>,
     /// Cancelled when the drain begins; waiting calls are then answered at once.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::caller::{Caller, after_commit};
+use super::caller::Caller;
 use super::convert::digest::{self, identity};
 use super::convert::path::Path;
 use super::convert::{document, failure, stage as convert, submit, worker};
@@ -16,7 +16,7 @@ use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestRecord};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::stage::{NewStage, StagePhase};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, after_commit};
 use crate::operation::Reply;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::grow_job::AddStages;
@@ -24,13 +24,6 @@ use crate::operation::return_current::Shown;
 use crate::operation::target::StageTarget;
 use crate::operation::update_progress::UpdateProgress;
 use crate::proto;
-
-impl From<worker::Target> for StageTarget {
-    fn from(target: worker::Target) -> Self {
-        let job_id = target.job_id.unwrap_or_else(|| "".into());
-        Self { key: target.key, job_id, credential: target.hold }
-    }
-}
 
 /// The result of a write of one stage.
 pub(super) struct StageWrite {
@@ -128,7 +121,7 @@ pub(super) fn progress(
     request: &proto::UpdateStageProgressRequest,
 ) -> std::result::Result<UpdateProgress, Refusal> {
     Ok(UpdateProgress {
-        target: worker::target(namespace, request.target.as_ref())?.into(),
+        target: worker::target(namespace, request.target.as_ref())?,
         progress: worker::progress(request.progress, &Path::Root)?,
         message: worker::message(request.message.as_deref(), &Path::Root)?,
         expected_version: request.expected_version,
@@ -149,7 +142,7 @@ pub(super) fn completion(
         message: worker::message(request.message.as_deref(), &root)?,
         add_stages: new_stages(&request.add_stages, "add_stages")?,
     };
-    let target = worker::target(namespace, request.target.as_ref())?.into();
+    let target = worker::target(namespace, request.target.as_ref())?;
     Ok(EndStage { target, end, digest, expected_version: request.expected_version, request: None })
 }
 
@@ -162,7 +155,7 @@ pub(super) fn failure(
     let reported = request.failure.clone().unwrap_or_default();
     let report = failure::report(&reported, &Path::Root.field("failure"))?;
     let end = End::Fail { report, jitter: rand::random() };
-    let target = worker::target(namespace, request.target.as_ref())?.into();
+    let target = worker::target(namespace, request.target.as_ref())?;
     Ok(EndStage { target, end, digest, expected_version: request.expected_version, request: None })
 }
 
@@ -172,7 +165,7 @@ pub(super) fn release(
     request: &proto::ReleaseStageRequest,
     digest: Uuid,
 ) -> std::result::Result<EndStage, Refusal> {
-    let target = worker::target(namespace, request.target.as_ref())?.into();
+    let target = worker::target(namespace, request.target.as_ref())?;
     Ok(EndStage { target, end: End::Release, digest, expected_version: request.expected_version, request: None })
 }
 
@@ -204,7 +197,7 @@ pub(super) fn addition(
     namespace: NamespaceId,
     request: &proto::AddStagesRequest,
 ) -> std::result::Result<AddStages, Refusal> {
-    let target = worker::target(namespace, request.target.as_ref())?.into();
+    let target = worker::target(namespace, request.target.as_ref())?;
     if request.stages.is_empty() {
         return Err(Path::Root.field("stages").missing());
     }

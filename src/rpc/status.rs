@@ -12,6 +12,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
+use crate::domain::current::ComparedState;
 use crate::domain::refusal::Refusal;
 use crate::error::{Error, WriteOutcome};
 use crate::figures::door::REASON_HEADER;
@@ -20,7 +21,7 @@ use crate::rpc::convert::path::beginning;
 
 /// The domain of all our reasons.
 pub const DOMAIN: &str = "interlock";
-/// The trailer that tells a client's own retries how long to wait, in milliseconds; −1 forbids them.
+/// Trailer with the time that a client's own retries have to wait, in milliseconds; −1 forbids them.
 pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// The wait after a conflict with other writers: they are done within a few commits.
@@ -34,12 +35,15 @@ const VALUE_BYTES: usize = 256;
 
 /// The reason of an error, for programs. The names are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // The protos document each.
+#[allow(missing_docs, reason = "the protos document each")]
 pub enum Reason {
     InvalidField,
     RequestIdReused,
     JobNotFound,
     RecordNotFound,
+    SessionNotFound,
+    SessionAlreadyExists,
+    SegmentNotFound,
     StageNotFound,
     NamespaceNotFound,
     RoleDenied,
@@ -77,6 +81,9 @@ impl Reason {
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::JobNotFound => "JOB_NOT_FOUND",
             Self::RecordNotFound => "RECORD_NOT_FOUND",
+            Self::SessionNotFound => "SESSION_NOT_FOUND",
+            Self::SessionAlreadyExists => "SESSION_ALREADY_EXISTS",
+            Self::SegmentNotFound => "SEGMENT_NOT_FOUND",
             Self::StageNotFound => "STAGE_NOT_FOUND",
             Self::NamespaceNotFound => "NAMESPACE_NOT_FOUND",
             Self::RoleDenied => "ROLE_DENIED",
@@ -112,7 +119,7 @@ impl Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Retry {
     /// No retry information: the code alone decides.
-    Unsaid,
+    Unspecified,
     /// The same call can succeed after this time.
     After(Duration),
     /// Retry only if the call carried a `request_id`.
@@ -132,7 +139,7 @@ struct StatusBuilder {
 impl StatusBuilder {
     /// The status of a call that changed nothing, and that the same call would get again.
     fn refused(code: Code, reason: Reason) -> Self {
-        let (retry, outcome) = (Retry::Unsaid, WriteOutcome::NotApplied);
+        let (retry, outcome) = (Retry::Unspecified, WriteOutcome::NotApplied);
         Self { code, reason, outcome, retry, metadata: Vec::new(), violation: None }
     }
 
@@ -200,15 +207,30 @@ impl StatusBuilder {
         }
     }
 
+    /// Something that does not exist, with its name.
+    fn absent(reason: Reason, key: &'static str, name: &impl ToString) -> Self {
+        Self::refused(Code::NotFound, reason).with(key, name.to_string())
+    }
+
+    /// Something that exists already, with its name.
+    fn existing(reason: Reason, key: &'static str, name: &impl ToString) -> Self {
+        Self::refused(Code::AlreadyExists, reason).with(key, name.to_string())
+    }
+
     fn of_refusal(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::InvalidField { path, why } => Self::field(path, why),
-            Refusal::JobNotFound { job_id } => {
-                Self::refused(Code::NotFound, Reason::JobNotFound).with("job_id", job_id)
-            }
+            Refusal::JobNotFound { job_id } => Self::absent(Reason::JobNotFound, "job_id", job_id),
             Refusal::RecordNotFound { collection, record_id } => Self::refused(Code::NotFound, Reason::RecordNotFound)
                 .with("collection", collection)
                 .with("record_id", record_id),
+            Refusal::SessionNotFound { session_id } => Self::absent(Reason::SessionNotFound, "session_id", session_id),
+            Refusal::SessionAlreadyExists { session_id, .. } => {
+                Self::existing(Reason::SessionAlreadyExists, "session_id", session_id)
+            }
+            Refusal::SegmentNotFound { session_id, key } => {
+                Self::refused(Code::NotFound, Reason::SegmentNotFound).with("session_id", session_id).with("key", key)
+            }
             Refusal::FieldVersionMismatch { path, field, expected, actual } => {
                 Self::refused(Code::Aborted, Reason::VersionMismatch)
                     .because_of(path, &refusal.to_string())
@@ -229,17 +251,13 @@ impl StatusBuilder {
             Refusal::StageNotFound { job_id, stage_name } => Self::refused(Code::NotFound, Reason::StageNotFound)
                 .with("job_id", job_id)
                 .with("stage_name", stage_name),
-            Refusal::NamespaceNotFound { name } => {
-                Self::refused(Code::NotFound, Reason::NamespaceNotFound).with("namespace", name)
-            }
-            Refusal::JobAlreadyExists { job_id } => {
-                Self::refused(Code::AlreadyExists, Reason::JobAlreadyExists).with("job_id", job_id)
-            }
+            Refusal::NamespaceNotFound { name } => Self::absent(Reason::NamespaceNotFound, "namespace", name),
+            Refusal::JobAlreadyExists { job_id } => Self::existing(Reason::JobAlreadyExists, "job_id", job_id),
             Refusal::StageAlreadyExists { stage_name } => {
-                Self::refused(Code::AlreadyExists, Reason::StageAlreadyExists).with("stage_name", stage_name)
+                Self::existing(Reason::StageAlreadyExists, "stage_name", stage_name)
             }
             Refusal::NamespaceAlreadyExists { name } => {
-                Self::refused(Code::AlreadyExists, Reason::NamespaceAlreadyExists).with("namespace", name)
+                Self::existing(Reason::NamespaceAlreadyExists, "namespace", name)
             }
             Refusal::NamespaceInUse { name, .. } => {
                 Self::refused(Code::FailedPrecondition, Reason::NamespaceNotEmpty).with("namespace", name)
@@ -247,9 +265,7 @@ impl StatusBuilder {
             Refusal::RoleDenied { principal, roles, .. } => Self::refused(Code::PermissionDenied, Reason::RoleDenied)
                 .with("principal", principal)
                 .with("roles", roles),
-            Refusal::KeyNotFound { key_id } => {
-                Self::refused(Code::NotFound, Reason::KeyNotFound).with("key_id", key_id)
-            }
+            Refusal::KeyNotFound { key_id } => Self::absent(Reason::KeyNotFound, "key_id", key_id),
             Refusal::KeyAlreadyExists { .. } => Self::refused(Code::AlreadyExists, Reason::KeyAlreadyExists),
             Refusal::TooManyKeys { limit } => {
                 Self::refused(Code::FailedPrecondition, Reason::LimitExceeded).with("limit", limit)
@@ -271,9 +287,7 @@ impl StatusBuilder {
                     retry_after.map_or_else(|| Self::refused(code, why), |wait| Self::retry_after(code, why, wait));
                 answer.with("stage_name", stage_name).with("resource", resource).with("blocked_by", reason)
             }
-            Refusal::ResourceNotFound { name } => {
-                Self::refused(Code::NotFound, Reason::ResourceNotFound).with("resource", name)
-            }
+            Refusal::ResourceNotFound { name } => Self::absent(Reason::ResourceNotFound, "resource", name),
             Refusal::ResourceInUse { name } => {
                 Self::refused(Code::FailedPrecondition, Reason::ResourceInUse).with("resource", name)
             }
@@ -310,7 +324,7 @@ impl StatusBuilder {
         let mut trailers = MetadataMap::new();
         trailers.insert(REASON_HEADER, MetadataValue::from_static(self.reason.name()));
         let pushback = match self.retry {
-            Retry::Unsaid => return trailers,
+            Retry::Unspecified => return trailers,
             Retry::After(wait) => i64::try_from(wait.as_millis()).unwrap_or(i64::MAX),
             Retry::Forbidden => -1,
         };
@@ -319,7 +333,7 @@ impl StatusBuilder {
     }
 }
 
-/// The status that tells an error to its caller.
+/// The status of an error.
 pub fn status(error: &Error) -> Status {
     let answer = StatusBuilder::of(error);
     let message = cut(&error.to_string(), MESSAGE_BYTES);
@@ -337,6 +351,7 @@ fn with_current(status: Status, refusal: &Refusal) -> Status {
         Refusal::WithCurrent { current, .. } => current,
         _ => return status,
     };
+    let Some(current) = current.get::<ComparedState>() else { return status };
     let (Ok(detail), Ok(mut message)) = (current::detail(current), pb::Status::decode(status.details())) else {
         return status;
     };

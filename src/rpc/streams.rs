@@ -1,11 +1,12 @@
-//! What the rpcs that watch have in common: one stream of messages over a source of updates.
+//! What streaming rpcs have in common: one stream of messages over a source of updates, and messages that cannot be read.
 
 use std::pin::Pin;
 
 use futures::stream::{self, Stream};
-use tonic::Status;
+use tonic::{Code, Status};
 
-use crate::error::Result;
+use super::convert::path::Path;
+use crate::error::{Error, Result};
 
 /// The responses of a streaming rpc.
 pub type Messages<M> = Pin<Box<dyn Stream<Item = std::result::Result<M, Status>> + Send>>;
@@ -28,4 +29,13 @@ pub(super) fn messages<S: MessageSource>(source: S) -> Messages<S::Message> {
         let next = source.next().await.map_err(Status::from)?;
         Ok(next.map(|message| (message, source)))
     }))
+}
+
+/// Status for a message that could not be read.
+pub(super) fn unread(status: Status) -> Status {
+    // The gRPC library reports bytes that it cannot decode as INTERNAL without details.
+    if status.code() == Code::Internal && status.details().is_empty() {
+        return Error::from(Path::Root.refuse("the message cannot be decoded")).into();
+    }
+    status
 }

@@ -3,7 +3,7 @@
 use foldhash::HashMap;
 use std::sync::Arc;
 
-use super::caller::{Caller, after_commit};
+use super::caller::Caller;
 use super::convert::path::Path;
 use super::convert::{digest, document, job as convert, submit};
 use super::limits;
@@ -13,7 +13,7 @@ use crate::domain::id::JobKey;
 use crate::domain::job::{Job, NewJob};
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestRecord;
-use crate::error::Result;
+use crate::error::{Result, after_commit};
 use crate::operation::submit_jobs::SubmitJobs;
 use crate::proto;
 

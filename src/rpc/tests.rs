@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::admin_service::AdminRpcs;
 use super::job_service::JobRpcs;
 use super::record_service::RecordRpcs;
+use super::timeline::gate::TimelineGate;
 use super::worker_service::WorkerRpcs;
 use super::{Namespaces, Services};
 use crate::admission::UntilSent;
@@ -70,9 +71,12 @@ async fn server_with(settings: FeedSettings) -> Server {
         namespaces: Arc::new(Namespaces::new(store.clone())),
         statistics: Arc::new(Statistics::new(methods)),
         rate_limiter: Arc::new(RateLimiter::new(ClientRates::default())),
+        timeline_gate: Arc::new(TimelineGate::new((&Config::default()).into())),
         started: SystemTime::now(),
         engine,
         watch_store: store.for_watches(),
+        replica: None,
+        primary: None,
         store,
         hub,
         dispatcher,
@@ -129,7 +133,7 @@ impl Server {
     }
 
     async fn job(&self, job_id: &str) -> Result<Job, Status> {
-        let request = GetJobRequest { job_id: job_id.to_owned() };
+        let request = GetJobRequest { job_id: job_id.to_owned(), ..Default::default() };
         Ok(self.jobs.get_job(Request::new(request)).await?.into_inner().job.expect("a job"))
     }
 }

@@ -10,7 +10,6 @@ use crate::feed::board::watcher::{BoardUpdate, BoardWatcher};
 use crate::feed::job::watcher::{JobUpdate, JobWatcher};
 use crate::proto::{self, watch_job_response, watch_jobs_response};
 
-/// WatchJob.
 pub async fn watch_job(caller: Caller, request: proto::WatchJobRequest) -> Result<Messages<proto::WatchJobResponse>> {
     let named = steer::named_job(caller.namespace, &request.job_id)?;
     let from = steer::from_version(request.from_version)?;
@@ -18,7 +17,6 @@ pub async fn watch_job(caller: Caller, request: proto::WatchJobRequest) -> Resul
     Ok(messages(JobWatcher::begin(&services.hub, &services.watch_store, named.key, named.job_id, from).await?))
 }
 
-/// WatchJobs.
 pub async fn watch_jobs(
     caller: Caller,
     request: proto::WatchJobsRequest,

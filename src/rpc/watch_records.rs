@@ -16,7 +16,6 @@ use crate::feed::follow::{FollowedRecords, ResumePoint, StateUpdate, StateWatche
 use crate::proto;
 use crate::proto::watch_records_response::Update;
 
-/// WatchRecords.
 pub async fn watch_records(
     caller: Caller,
     request: proto::WatchRecordsRequest,

@@ -19,7 +19,6 @@ struct ResourceWatch {
     watcher: StateWatcher<FollowedResources>,
 }
 
-/// WatchResource.
 pub async fn watch_resource(
     caller: Caller,
     request: proto::WatchResourceRequest,

@@ -15,13 +15,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 use tokio::sync::{mpsc, oneshot};
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use super::caller::Caller;
 use super::convert::path::Path;
 use super::convert::worker;
 use super::limits::{OUTCOMES_PER_CALL, RENEWALS_PER_WORK_MESSAGE, WORK_CAPACITY};
-use super::streams::Messages;
+use super::streams::{Messages, unread};
 use crate::admission::StreamCharge;
 use crate::domain::id::{LeaseToken, Name, NamespaceId};
 use crate::domain::refusal::Refusal;
@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::proto;
 use crate::proto::stage_outcome::Outcome;
 use crate::proto::stage_target::Target;
-use session::Session;
+use session::WorkSession;
 
 /// Responses that wait for their reader, at most.
 const RESPONSES: usize = 4;
@@ -71,7 +71,7 @@ pub async fn work(
     caller.deadline = None;
     let (responses, mut reader) = mpsc::channel(RESPONSES);
     let (end, ended) = oneshot::channel();
-    let session = Session::new(caller, begin, charge, inbound, responses);
+    let session = WorkSession::new(caller, begin, charge, inbound, responses);
     tokio::spawn(async move {
         let _gone = end.send(session.run(message).await);
     });
@@ -81,15 +81,6 @@ pub async fn work(
         Err(_) => Some(Err(Error::bug("a session ended without a status").into())),
     });
     Ok(Box::pin(messages.chain(end)))
-}
-
-/// Status for a message that could not be read.
-fn unread(status: Status) -> Status {
-    // The gRPC library reports bytes that it cannot decode as INTERNAL without details.
-    if status.code() == Code::Internal && status.details().is_empty() {
-        return Error::from(Path::Root.refuse("the message cannot be decoded")).into();
-    }
-    status
 }
 
 fn begin(namespace: NamespaceId, mut first: proto::WorkRequest) -> std::result::Result<(Begin, Message), Refusal> {

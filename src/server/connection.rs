@@ -30,8 +30,6 @@ use super::tls::{Presented, ServerTls};
 use crate::admission::{ConnectionShare, Peer, Response, Statistics};
 use crate::figures::door::Closed;
 
-/// First bytes of an HTTP/2 client.
-pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Timeout for the first bytes of a client.
 const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(10);
 /// Maximum number of concurrent TLS handshakes. A stalled one holds at most 64 KiB, for at most [`FIRST_BYTES_LIMIT`].
@@ -256,7 +254,12 @@ async fn run<T, S>(
 
 fn builder(bounds: &ConnectionBounds) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(FIRST_BYTES_LIMIT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // Also between two requests, so that an idle connection of HTTP/1 ends.
+        .header_read_timeout(FIRST_BYTES_LIMIT)
+        .max_buf_size(HEADER_LIMIT_BYTES as usize);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::PREFACE;
+use super::begun::PREFACE;
 
 /// Bytes read in one poll of a connection. The last read may exceed it.
 const QUOTA_BYTES: usize = 64 << 10;

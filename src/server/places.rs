@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::admission::{fair_share, network_of};
 
@@ -54,7 +54,7 @@ impl Places {
     /// Takes a place for a peer at this address. Peers with an unknown address count as one network.
     pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<ConnectionPlace, Full> {
         let network = address.map_or(0, network_of);
-        let mut taken = self.lock();
+        let mut taken = self.taken.lock();
         if taken.total >= self.limit {
             return Err(Full::Server);
         }
@@ -64,11 +64,9 @@ impl Places {
         }
         taken.total += 1;
         *taken.by_network.entry(network).or_default() += 1;
+        debug_assert!(taken.total <= self.limit, "at most `limit` places are taken");
+        debug_assert!(taken.by_network.len() <= taken.total as usize, "an address with an entry has a place");
         Ok(ConnectionPlace { places: Arc::clone(self), network: Some(network) })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock()
     }
 }
 
@@ -86,7 +84,7 @@ impl ConnectionPlace {
     /// Removes the place from the share of its address.
     pub(super) fn leave_share(&mut self) {
         if let Some(network) = self.network.take() {
-            self.places.lock().leave(network);
+            self.places.taken.lock().leave(network);
         }
     }
 }
@@ -94,7 +92,7 @@ impl ConnectionPlace {
 impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         self.leave_share();
-        self.places.lock().total -= 1;
+        self.places.taken.lock().total -= 1;
     }
 }
 
@@ -129,7 +127,7 @@ mod tests {
         assert!(places.take(at(1)).is_err(), "the first has far more than its share now");
         assert!(places.take(at(3)).is_ok());
         drop((first, second));
-        let taken = places.lock();
+        let taken = places.taken.lock();
         assert!(taken.total == 0 && taken.by_network.is_empty(), "{taken:?}");
     }
 
@@ -155,7 +153,7 @@ mod tests {
         held.pop();
         assert!(places.take(at(2)).is_ok());
         drop(held);
-        assert_eq!(places.lock().total, 0);
+        assert_eq!(places.taken.lock().total, 0);
     }
 
     #[test]

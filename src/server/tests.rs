@@ -77,7 +77,7 @@ async fn an_oversized_message_is_invalid_argument() {
 }
 
 #[tokio::test]
-async fn beyond_the_limit_calls_are_told_when_to_come_back() {
+async fn calls_beyond_the_limit_get_a_retry_delay() {
     let server = Server::start_with(|options| options.max_in_flight = 8).await;
     let sender = server.connect().await;
     let held: Vec<_> = (0..7).map(|_| tokio::spawn(call(sender.clone(), "GetForever", small()))).collect();
@@ -199,10 +199,12 @@ async fn strangers_get_an_answer_they_understand() {
     assert_eq!(raw(&server, not_grpc).await.0, 404);
     // HTTP/1 too: a browser may be pointed at the port.
     let mut stream = TcpStream::connect(server.address).await.expect("connected");
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("sent");
+    let pages = b"GET /favicon.ico HTTP/1.1\r\nhost: localhost\r\n\r\nGET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(pages).await.expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\"code\":\"unimplemented\"") && answer.contains("Interlock"), "{answer}");
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::commit::Plan;
-use super::connection::{DbResult, Run};
-use super::held::Tables;
+use super::pg::connection::{DbResult, Run};
+use super::pg::held::Tables;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::time::Timestamp;
 

@@ -4,8 +4,8 @@ use postgres_types::ToSql;
 use tokio_postgres::Row;
 
 use super::Store;
-use super::connection::{Run, unavailable};
-use super::types::JsonText;
+use super::pg::connection::{Run, unavailable};
+use super::pg::types::JsonText;
 use crate::domain::audit::{AuditEvent, AuditQuery};
 use crate::domain::json::Document;
 use crate::domain::time::Timestamp;

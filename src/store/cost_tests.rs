@@ -45,6 +45,13 @@ const LARGE_TABLES: &str = "
     FROM generate_series(1, 40000) i;
     INSERT INTO permits SELECT namespace_id, resource_uid, gen_random_uuid(), now() + interval '1 hour', '{}' FROM resources;
     INSERT INTO permit_waiters SELECT namespace_id, resource_uid, gen_random_uuid(), '{}' FROM resources;
+    INSERT INTO sessions
+    SELECT 1, ('60000000-0000-8000-8000-' || lpad(i::text, 12, '0'))::uuid, 'session-' || i, NULL, NULL, CASE WHEN i = 8 THEN 3 ELSE 1 + i % 2 END,
+        5, 1, 1, 0, now() - i * interval '1 second', now(), CASE WHEN i % 2 = 1 THEN now() END, CASE WHEN i % 2 = 1 THEN now() + interval '1 day' END
+    FROM generate_series(1, 30000) i;
+    INSERT INTO segments (namespace_id, session_uid, key, arrival, version, kind, status, sequence, create_time, update_time)
+    SELECT namespace_id, session_uid, 's' || i, i, i, 2, 2, 0, now(), now()
+    FROM sessions, generate_series(1, CASE WHEN session_id = 'session-7' THEN 30000 WHEN session_id = 'session-8' THEN 3000 ELSE 1 END) i;
     INSERT INTO requests SELECT 1, gen_random_uuid(), gen_random_uuid(), '', 0, 1, true, now() FROM generate_series(1, 60000) i;
     INSERT INTO write_groups SELECT gen_random_uuid(), '{}', now(), (i::text)::xid8, '\\x00' FROM generate_series(1, 60000) i;
     INSERT INTO job_events (namespace_id, job_uid, revision, event_time, run, kind, job_state, stages)
@@ -54,7 +61,18 @@ const LARGE_TABLES: &str = "
     SELECT now() - i * interval '1 minute', 'key:' || i % 100, 'CreateNamespace', 'n' || i, '{}' FROM generate_series(1, 60000) i;
     INSERT INTO api_keys (key_id, version, changed_version, secret_hash, label, roles, namespaces, rates, create_time, last_use_time)
     SELECT lpad(i::text, 8, 'k'), 1, i, sha256(i::text::bytea), '', '[]', '[]', '[]', now(), now() FROM generate_series(1, 5000) i;
-    UPDATE key_ring SET version = 5000;";
+    UPDATE key_ring SET version = 5000;
+    INSERT INTO sessions (namespace_id, session_uid, session_id, labels, state, version, segment_count, arrivals, retention_us, create_time,
+        update_time)
+    SELECT 1, ('61000000-0000-8000-8000-' || lpad(i::text, 12, '0'))::uuid, 's' || i, '{\"team\":\"acme\"}', 1, 5, 1, 1, 0,
+        now() - i * interval '1 second', now()
+    FROM generate_series(1, 20000) i;
+    INSERT INTO segments (namespace_id, session_uid, key, arrival, version, kind, status, sequence, start_ns, end_ns, speaker, language, text,
+        create_time, update_time, search_config)
+    SELECT 1, ('61000000-0000-8000-8000-' || lpad(greatest(i - 40000, 1)::text, 12, '0'))::uuid, 'k' || i, i, i, 2, 2, 0,
+        CASE WHEN i % 10 > 0 THEN i * 1000000000 END, CASE WHEN i % 1000 <> 1 THEN (i + CASE WHEN i % 1000 = 2 THEN 600 ELSE 5 END) * 1000000000 END,
+        'Ann', 'en', 'common rare' || i, now(), now(), 'english'
+    FROM generate_series(1::bigint, 60000) i;";
 
 /// Tables whose statistics the test decides about.
 const TABLES: &[&str] = &[
@@ -75,6 +93,8 @@ const TABLES: &[&str] = &[
     "namespaces",
     "audit_events",
     "api_keys",
+    "sessions",
+    "segments",
 ];
 
 /// A statement of `sql/`, values for its parameters, and how many pages it may touch.
@@ -114,12 +134,12 @@ const STATEMENTS: &[CostedStatement] = &[
     ("try_lock_key_ring", "", 10),
     ("note_key_use", "'{kkkkkk17}'", 20),
     ("list_audit_events", "now(), 5, NULL, NULL, NULL, NULL, 50, 10000", 800),
-    ("list_audit_events", "now(), 5, 'key:nobody', NULL, NULL, NULL, 50, 10000", 800),
+    ("list_audit_events", "now(), 5, 'key:unknown', NULL, NULL, NULL, 50, 10000", 800),
     ("sweep_events", "1000", 50),
     ("sweep_requests", "1000", 50),
     ("table_pages", "'requests'", 10),
     ("find_namespaces", "'{}', '{n17}'", 10),
-    ("free_turn", "'x', '00000000-0000-8000-8000-000000000001'", 5),
+    ("release_leader_lease", "'x', '00000000-0000-8000-8000-000000000001'", 5),
     (
         "granted_permits",
         "'{1}', '{40000000-0000-8000-8000-000000000007}', '{40000000-0000-8000-8000-000000000007}'",
@@ -149,9 +169,18 @@ const STATEMENTS: &[CostedStatement] = &[
     ("load_requests", "'{1}', '{00000000-0000-8000-8000-000000000007}'", 10),
     ("load_resources", "'{1}', '{40000000-0000-8000-8000-000000000007}'", 20),
     ("load_revisions", KEY, 10),
+    ("load_sessions", "'{1}', '{60000000-0000-8000-8000-000000000007}'", 10),
+    ("load_segments", "'{1}', '{60000000-0000-8000-8000-000000000007}', '{s9}'", 10),
+    ("segments_after", "1, '60000000-0000-8000-8000-000000000007', 20000, 0, 500, 1000000", 600),
+    // Each is found, and marked as deleted on its page.
+    ("delete_segments", "1, '60000000-0000-8000-8000-000000000008', 100", 800),
+    ("delete_segments", "1, '60000000-0000-8000-8000-000000000007', 100", 20),
+    ("expired_sessions", "100", 10),
     ("load_stage_documents", "1, '00000000-0000-8000-8000-000000000007', '{0,1}'", 20),
     ("lock_jobs", KEY, 10),
     ("lock_records", "'{1}', '{c}', '{r7}'", 10),
+    ("lock_sessions", "'{1}', '{60000000-0000-8000-8000-000000000007}'", 10),
+    ("try_lock_sessions", "'{1}', '{60000000-0000-8000-8000-000000000007}'", 10),
     ("lock_resources", "'{1}', '{40000000-0000-8000-8000-000000000007}'", 10),
     ("try_lock_jobs", KEY, 10),
     ("try_lock_records", "'{1}', '{c}', '{r7}'", 10),
@@ -174,8 +203,19 @@ const STATEMENTS: &[CostedStatement] = &[
     ("ready_queues", "200, 100000", 5_000),
     ("names_of_namespaces", "'{1}'", 10),
     ("jobs_since", "1, 100, 1000000", 120),
+    ("session_version", "1, '61000000-0000-8000-8000-000000000001'", 10),
+    // Steps at the beginning and in the middle of a session of 40,000 segments.
+    ("timed_segments", "1, '61000000-0000-8000-8000-000000000001', -1, 0, 256", 100),
+    ("timed_segments", "1, '61000000-0000-8000-8000-000000000001', 20000000000000, 20000, 256", 100),
+    ("untimed_segments", "1, '61000000-0000-8000-8000-000000000001', 0, 256", 300),
+    // The first use of a connection reads the dictionary.
+    ("matching_words", "'{english,english}', '{running,far}', 'run'", 500),
+    ("search_words", "'{english,simple}', '''running''', NULL", 500),
+    ("log_position", "", 20),
+    ("replica_position", "", 20),
+    ("has_replayed", "1", 20),
     ("resolve_commit", "gen_random_uuid()", 30),
-    ("take_turn", "'x', '00000000-0000-8000-8000-000000000001', 3", 10),
+    ("acquire_leader_lease", "'x', '00000000-0000-8000-8000-000000000001', 3", 10),
 ];
 
 /// Statements whose cost may grow, and why.
@@ -278,6 +318,7 @@ async fn statements_read_what_they_return_with_old_and_new_statistics() {
     client.batch_execute("ANALYZE").await.expect("statistics");
     check(&client, "analyzed").await;
     page_cost_tests::check(&client, "analyzed", 1).await;
+    page_cost_tests::frequent_words_are_not_looked_up(&target).await;
     check(&generic, "analyzed, any values").await;
     commit::tests::check(&generic, "analyzed").await;
     churn_under_an_old_snapshot(&target, &client).await;

@@ -7,10 +7,10 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::Store;
-use super::connection::{Run, unavailable};
 use super::job::partitions;
 use super::load::number;
-use super::walk::Walk;
+use super::pg::connection::{Run, unavailable};
+use super::pg::walk::Walk;
 use crate::domain::id::{JobKey, NamespaceId, StageNo};
 use crate::domain::time::Timestamp;
 use crate::error::Result;

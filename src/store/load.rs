@@ -11,13 +11,35 @@ pub use super::job::load::{jobs, lock_jobs};
 pub use super::job::load_leases::leases;
 pub use super::namespace::namespaces;
 pub use super::permit::load::{lock_resources, resources};
-pub use super::record::load::{Look, lock_records, look_at_records, records};
+pub use super::record::load::{lock_records, look_at_records, records};
+pub use super::session::load::{lock_sessions, segments, sessions};
 
-use super::connection::{DbResult, Run};
-use super::types::JsonText;
+use super::pg::connection::{DbResult, Run};
+use super::pg::types::JsonText;
 use crate::domain::id::NamespaceId;
 use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::time::Timestamp;
+
+/// Result of reading a state that is known at some version.
+#[derive(Debug)]
+pub enum StateRead<S> {
+    /// The key does not exist.
+    Missing,
+    /// The state still has the known version.
+    Unchanged,
+    /// The state has another version.
+    Changed(Arc<S>),
+}
+
+impl<S> Clone for StateRead<S> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Missing => Self::Missing,
+            Self::Unchanged => Self::Unchanged,
+            Self::Changed(state) => Self::Changed(state.clone()),
+        }
+    }
+}
 
 /// Remembered requests by key; new ones are absent.
 pub async fn requests(client: &impl Run, keys: &[RequestKey]) -> DbResult<HashMap<RequestKey, Arc<RequestRecord>>> {

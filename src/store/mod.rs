@@ -16,15 +16,19 @@ mod page;
 pub mod permit;
 mod pg;
 pub mod record;
+pub mod replica;
 mod server;
+pub mod session;
 mod table;
+pub mod timeline;
+mod values;
 
 use std::sync::Arc;
 
-pub use credential as credentials;
 pub use job::{changes, ready};
-pub use permit::queries as permits;
-pub use pg::{connection, health, held, inspect, listen, migrate, no_connection, pool, target_text, types, walk};
+pub use pg::{
+    connection, health, held, inspect, listen, log_position, migrate, no_connection, pool, target_text, types, walk,
+};
 
 use connection::Target;
 use health::Pulse;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 
 use super::Store;
-use super::connection::{DbResult, Run, unavailable};
+use super::pg::connection::{DbResult, Run, unavailable};
 use crate::domain::access::NamespacePattern;
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::namespace::Namespace;

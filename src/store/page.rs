@@ -6,7 +6,7 @@
 use postgres_types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
-use super::connection::{Transaction, unavailable};
+use super::pg::connection::{Transaction, unavailable};
 use super::pg::reader::Reader;
 use crate::domain::query::{Comparison, Test};
 use crate::error::Result;

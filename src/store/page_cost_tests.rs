@@ -3,19 +3,26 @@
 
 use std::collections::BTreeSet;
 
-use super::connection::Client;
+use super::connection::{Client, Target};
 use super::cost_tests::pages;
 use super::job::list::{self as list_jobs, OrderSection};
 use super::page::{MAX_LOOKED_AT, PageQuery, Values, WALK_SETUP};
 use super::record::list as list_records;
+use super::session::list::{self as list_sessions, SessionSection};
 use super::tests::sql_files;
+use super::timeline::query::{self as query_timeline, MAX_SEGMENTS_LOOKED_AT, TimelineSection};
+use super::timeline::search::{self as search_segments, SEARCH_SETUP, SegmentAccess, StemmedQuery};
 use crate::domain::id::NamespaceId;
 use crate::domain::job::JobPhase;
 use crate::domain::query::{Clause, Comparison, JobCursor, JobFilter, JobOrder, JobQuery, OrderField, Test, TimeField};
 use crate::domain::record_query::{
     RecordClause, RecordCursor, RecordOrder, RecordOrderField, RecordQuery, RecordTime, Scalar,
 };
+use crate::domain::session::query::{SessionClause, SessionCursor, SessionOrder, SessionQuery, SessionTime};
+use crate::domain::session::{SessionKey, SessionState};
 use crate::domain::time::Timestamp;
+use crate::domain::timeline::query::{SegmentConditions, SegmentSearch, TimelineCursor, TimelineQuery, UntimedChoice};
+use crate::domain::timeline::search_query::SearchQuery;
 
 const LIMIT: u32 = 50;
 /// What 51 jobs and their stages, or 51 records, take.
@@ -82,6 +89,79 @@ fn jobs() -> Vec<PageStatement> {
     statements
 }
 
+/// A search for a word, and the word as two configurations stem it.
+fn search(word: &str, sessions: Vec<SessionClause>) -> (SegmentSearch, StemmedQuery) {
+    let search = SegmentSearch {
+        namespace: NamespaceId(1),
+        query: SearchQuery::parse(&format!("{word} -never")).expect("words"),
+        sessions,
+        conditions: SegmentConditions { speakers: vec!["Ann".to_owned()], ..SegmentConditions::default() },
+        from: None,
+        until: None,
+        after: None,
+        limit: LIMIT,
+    };
+    let stemmed = |text: &str| vec![format!("'{text}'"), format!("'{text}'")];
+    let (wanted, unwanted) = (stemmed(word), Some(stemmed("never")));
+    (search, StemmedQuery { configs: vec!["english", "simple"], wanted, unwanted })
+}
+
+fn timelines() -> Vec<PageStatement> {
+    let uid = "61000000-0000-8000-8000-000000000001".parse().expect("a uid");
+    let session = SessionKey { namespace: NamespaceId(1), uid };
+    let speakers = |names: &[&str]| SegmentConditions {
+        speakers: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..SegmentConditions::default()
+    };
+    let mut statements = Vec::new();
+    // Of the long session as many segments are read as may be, but they lie next to each other.
+    let looked_at = MAX_SEGMENTS_LOOKED_AT as u64 / 8;
+    let filters = [
+        (None, None, speakers(&[]), PAGE),
+        (None, None, speakers(&["nobody"]), PAGE + looked_at),
+        // What begins before the range is found without reading all of it.
+        (Some(39_000), Some(39_100), speakers(&[]), PAGE),
+        (Some(39_000), Some(39_100), speakers(&["nobody"]), PAGE),
+        (None, Some(1_000), speakers(&["nobody"]), PAGE + looked_at),
+    ];
+    let seconds = |given: Option<i64>| given.map(|seconds| seconds * 1_000_000_000);
+    for (start, end, conditions, bound) in filters {
+        let (start_ns, end_ns) = (seconds(start), seconds(end));
+        for section in [TimelineSection::Timed, TimelineSection::Untimed] {
+            let is_timed = section == TimelineSection::Timed;
+            let name = if is_timed && start.is_some() { "query_timeline_from" } else { "query_timeline" };
+            // All without a start are read.
+            let bound = if is_timed { bound } else { PAGE + looked_at };
+            let at = seconds(is_timed.then_some(501));
+            for after in [None, Some(TimelineCursor { start_ns: at, arrival: 501 })] {
+                let (untimed, conditions) = (UntimedChoice::Include, conditions.clone());
+                let query = TimelineQuery { session, start_ns, end_ns, untimed, conditions, after, limit: LIMIT };
+                let PageQuery { sql, values } = query_timeline::walk(&query, section, after, LIMIT as usize);
+                let what = format!("{name} {section:?} {query:?}");
+                statements.push(PageStatement { what, sql, values, bound });
+            }
+        }
+    }
+    let team = SessionClause::Label { key: "team".into(), any_of: vec![test(Comparison::Equal, "acme".to_owned())] };
+    let named = SessionClause::SessionId(vec![test(Comparison::Equal, "s9".to_owned())]);
+    // A word of one segment, and one of all. The first search of a connection reads dictionaries.
+    let found = SegmentAccess::ByWords.most() as u64 * 4;
+    for (words, access, bound) in [
+        ("rare17", SegmentAccess::ByWords, 2_000),
+        ("common", SegmentAccess::ByWords, found),
+        ("common", SegmentAccess::OneByOne, found / 5),
+    ] {
+        for sessions in [Vec::new(), vec![team.clone()], vec![named.clone()]] {
+            let bound = if sessions == [named.clone()] { 2_000 } else { bound };
+            let (search, stemmed) = search(words, sessions);
+            let PageQuery { sql, values } = search_segments::statement(&search, &stemmed, access);
+            let what = format!("search_segments {access:?} {search:?}");
+            statements.push(PageStatement { what, sql, values, bound });
+        }
+    }
+    statements
+}
+
 fn records() -> Vec<PageStatement> {
     let mut statements = Vec::new();
     let field = |name: &str, comparison, value| RecordClause::Field {
@@ -141,11 +221,59 @@ fn records() -> Vec<PageStatement> {
     statements
 }
 
+fn sessions() -> Vec<PageStatement> {
+    let mut statements = Vec::new();
+    let time =
+        |field, comparison, at: i64| SessionClause::Time { field, any_of: vec![test(comparison, Timestamp(at))] };
+    let filters = [
+        Vec::new(),
+        vec![SessionClause::State(vec![SessionState::Ended])],
+        vec![SessionClause::SessionId(vec![test(Comparison::Equal, "session-7".to_owned())])],
+        vec![SessionClause::Label { key: "team".into(), any_of: vec![test(Comparison::Equal, "acme".to_owned())] }],
+        vec![time(SessionTime::Create, Comparison::Less, 1_000_000)],
+        vec![time(SessionTime::End, Comparison::Greater, FUTURE)],
+    ];
+    for clauses in filters {
+        for field in [SessionTime::Create, SessionTime::End] {
+            for descending in [false, true] {
+                let order = SessionOrder { field, descending };
+                let query = SessionQuery { clauses: clauses.clone(), order, after: None, limit: LIMIT };
+                for section in SessionSection::of_order(order) {
+                    let at =
+                        |end| SessionCursor { end, created: 1_700_000_000_000_000, session_id: "session-9".into() };
+                    let cursors = [at(None), at(Some(1_700_000_000_000_000))];
+                    let after = cursors.into_iter().find(|at| SessionSection::of_cursor(order, at) == *section);
+                    for after in [None, after] {
+                        let namespace = NamespaceId(1);
+                        let PageQuery { sql, values } =
+                            list_sessions::section_walk(namespace, &query, *section, after.as_ref(), LIMIT as usize);
+                        let what = format!("list_sessions {clauses:?} {order:?} {section:?} {after:?}");
+                        statements.push(PageStatement { what, sql, values, bound: PAGE + LOOKED_AT });
+                    }
+                }
+            }
+        }
+    }
+    statements
+}
+
+fn all() -> impl Iterator<Item = PageStatement> {
+    jobs().into_iter().chain(records()).chain(sessions()).chain(timelines())
+}
+
+/// All settings of a search.
+fn search_setup(access: SegmentAccess) -> String {
+    [Some(SEARCH_SETUP), access.further_setup()].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
 /// Holds every page to its bound; `statistics` says what the planner knows, and `versions` how many versions a row has that cannot be removed.
 pub(super) async fn check(client: &Client, statistics: &str, versions: u64) {
-    client.batch_execute(&format!("BEGIN; {WALK_SETUP}")).await.expect("the settings of a page");
     let mut above = Vec::new();
-    for PageStatement { what, sql, values, bound } in jobs().into_iter().chain(records()) {
+    for PageStatement { what, sql, values, bound } in all() {
+        let searches = [SegmentAccess::ByWords, SegmentAccess::OneByOne];
+        let search = searches.into_iter().find(|access| what.starts_with(&format!("search_segments {access:?} ")));
+        let setup = search.map_or(WALK_SETUP.to_owned(), search_setup);
+        client.batch_execute(&format!("ROLLBACK; BEGIN; {setup}")).await.expect("the settings of a page");
         let explain = format!("EXPLAIN (ANALYZE, BUFFERS, COSTS off, TIMING off, SUMMARY off) {sql}");
         let rows = client.query(&explain, &values.params()).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
         let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
@@ -158,15 +286,41 @@ pub(super) async fn check(client: &Client, statistics: &str, versions: u64) {
     assert!(above.is_empty(), "{statistics}: {}", above.join("\n\n"));
 }
 
+/// With statistics, a word that most segments have is not looked up in the index, and either way finds the same.
+pub(super) async fn frequent_words_are_not_looked_up(target: &Target) {
+    let mut client = target.connect("").await.expect("Postgres listens");
+    let snapshot = client.transaction().await.expect("a transaction");
+    for (word, expected) in [("rare17", SegmentAccess::ByWords), ("common", SegmentAccess::OneByOne)] {
+        let (search, stemmed) = search(word, Vec::new());
+        let access = search_segments::access(&snapshot, &search, &stemmed).await.expect("a plan");
+        assert_eq!(access, expected, "{word}");
+    }
+    // A session with a uid that its id has.
+    let uid = SessionKey::of(NamespaceId(1), "named").uid;
+    let insert = format!(
+        "INSERT INTO sessions (namespace_id, session_uid, session_id, state, version, segment_count, arrivals, retention_us, create_time,
+            update_time) VALUES (1, '{uid}', 'named', 1, 1, 2, 2, 0, now(), now());
+        INSERT INTO segments (namespace_id, session_uid, key, arrival, version, kind, status, sequence, speaker, language, text,
+            create_time, update_time, search_config)
+        SELECT 1, '{uid}', k, 1, 1, 2, 2, 0, 'Ann', 'en', text, now(), now(), 'english'
+        FROM (VALUES ('a', 'common'), ('b', 'common and never'), ('c', 'rare')) AS v(k, text)"
+    );
+    snapshot.batch_execute(&insert).await.expect("a session");
+    let named = SessionClause::SessionId(vec![test(Comparison::Equal, "named".to_owned())]);
+    let (search, stemmed) = search("common", vec![named]);
+    for access in [SegmentAccess::ByWords, SegmentAccess::OneByOne] {
+        snapshot.batch_execute(&search_setup(access)).await.expect("the settings of a search");
+        let rows = search_segments::statement(&search, &stemmed, access).rows(&snapshot).await.expect("a page");
+        assert_eq!(rows.iter().map(|row| row.get("key")).collect::<Vec<String>>(), ["a"], "{access:?}");
+    }
+}
+
 #[test]
 fn every_page_statement_has_a_bound() {
     let pages = sql_files(2).into_iter().filter(|path| path.iter().any(|folder| folder == "pages"));
     let names: BTreeSet<String> =
         pages.map(|path| path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned()).collect();
-    let looked_at: BTreeSet<String> = jobs()
-        .into_iter()
-        .chain(records())
-        .filter_map(|statement| statement.what.split(' ').next().map(str::to_owned))
-        .collect();
+    let looked_at: BTreeSet<String> =
+        all().filter_map(|statement| statement.what.split(' ').next().map(str::to_owned)).collect();
     assert_eq!(names, looked_at);
 }

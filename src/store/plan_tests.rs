@@ -67,6 +67,8 @@ const READS: &[PlannedRead] = &[
         "'{1}', '{c}', '{r}', '{0}', '{2000-01-01}'",
         [("records", "record_id"), ("record_values", "record_id")]
     ),
+    read!("session/load_sessions", jobs!(""), [("sessions", "session_uid")]),
+    read!("session/load_segments", jobs!(", '{a}'"), [("segments", "key")]),
     read!("history/list_events", job!(", '2000-01-01', 0, 100"), [("job_events", "job_uid")]),
     read!("history/load_events", jobs!(", '{2000-01-01}', '{0}', 100"), [("job_events", "job_uid")]),
     read!("history/oldest_event", job!(", '2000-01-01'"), [("job_events", "job_uid")]),

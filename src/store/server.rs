@@ -36,15 +36,16 @@ impl Store {
     }
 
     /// Acquires or renews the leader lease of a role; false while another server has it.
-    pub async fn take_turn(&self, role: &str, server: Uuid, lasts: Duration) -> Result<bool> {
-        let rows =
-            self.background(include_str!("sql/server/take_turn.sql"), &[&role, &server, &lasts.as_secs_f64()]).await?;
+    pub async fn acquire_leader_lease(&self, role: &str, server: Uuid, lasts: Duration) -> Result<bool> {
+        let rows = self
+            .background(include_str!("sql/server/acquire_leader_lease.sql"), &[&role, &server, &lasts.as_secs_f64()])
+            .await?;
         Ok(!rows.is_empty())
     }
 
     /// Releases the leader lease of a role if this server has it.
-    pub async fn free_turn(&self, role: &str, server: Uuid) -> Result<()> {
-        self.background(include_str!("sql/server/free_turn.sql"), &[&role, &server]).await?;
+    pub async fn release_leader_lease(&self, role: &str, server: Uuid) -> Result<()> {
+        self.background(include_str!("sql/server/release_leader_lease.sql"), &[&role, &server]).await?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Tables as the templates under `sql/template` see them: the key, and the columns that tell one state of a row from another.
+//! Tables as the templates under `sql/template` see them: the key, and the columns that distinguish the states of a row.
 
 /// The name of a column and its SQL type.
 pub type Column = (&'static str, &'static str);
@@ -21,23 +21,29 @@ const RESOURCE: Column = ("resource_uid", "uuid");
 const PERMIT: Column = ("permit_id", "uuid");
 const COLLECTION: Column = ("collection", "text");
 const RECORD: Column = ("record_id", "text");
+const SESSION: Column = ("session_uid", "uuid");
 
 /// A table of which no version is checked: of rows below a root, or rows that are only inserted and deleted.
 const fn table(name: &'static str, key: &'static [Column]) -> Table {
     Table { name, key, version: &[] }
 }
 
-// Roots.
+// Roots, which have versions.
 pub const JOBS: Table = Table { name: "jobs", key: &[NAMESPACE, JOB], version: &["revision", "create_time"] };
 pub const RECORDS: Table =
     Table { name: "records", key: &[NAMESPACE, COLLECTION, RECORD], version: &["version", "create_time"] };
 pub const RESOURCES: Table =
     Table { name: "resources", key: &[NAMESPACE, RESOURCE], version: &["version", "create_time"] };
+pub const SESSIONS: Table =
+    Table { name: "sessions", key: &[NAMESPACE, SESSION], version: &["version", "create_time"] };
+/// Not roots in the database: they are written under the lock of their session.
+pub const SEGMENTS: Table =
+    Table { name: "segments", key: &[NAMESPACE, SESSION, ("key", "text")], version: &["version", "create_time"] };
 pub const NAMESPACES: Table = Table { name: "namespaces", key: &[NAMESPACE], version: &["version"] };
 pub const NAMESPACES_BY_NAME: Table = table("namespaces", &[("name", "text")]);
 pub const REQUESTS: Table = table("requests", &[NAMESPACE, ("request_id", "uuid")]);
 
-// Below jobs.
+// Rows below jobs, without versions of their own.
 pub const JOB_DOCUMENTS: Table = table("job_documents", &[NAMESPACE, JOB]);
 pub const JOB_EVENTS: Table = table("job_events", &[NAMESPACE, JOB, ("revision", "int8")]);
 pub const STAGES: Table = table("stages", &[NAMESPACE, JOB, STAGE]);

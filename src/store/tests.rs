@@ -9,7 +9,7 @@ use super::connection::{Explained, Run, Target};
 use super::migrate::{migrate, migrate_to};
 use super::pool::PoolSettings;
 use super::ready::HeadRange;
-use super::table::{JOBS, RECORDS, RESOURCES};
+use super::table::{JOBS, RECORDS, RESOURCES, SESSIONS};
 use crate::config::Config;
 use crate::dev::{Durability, TestCluster, TestDatabase};
 use crate::domain::id::NamespaceId;
@@ -35,7 +35,7 @@ pub(super) fn statements() -> BTreeMap<String, String> {
         assert!(sql.starts_with(&format!("-- {name}: ")), "{name} begins with its name and what it is for");
         assert!(statements.insert(name, sql).is_none(), "{} has a name of its own", path.display());
     }
-    for table in [&JOBS, &RECORDS, &RESOURCES] {
+    for table in [&JOBS, &RECORDS, &RESOURCES, &SESSIONS] {
         statements.insert(format!("lock_{}", table.name), table.lock_statement(true));
         statements.insert(format!("try_lock_{}", table.name), table.lock_statement(false));
     }

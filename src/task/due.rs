@@ -2,18 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::BackgroundJob;
+use super::job::{BATCH, BackgroundJob, execute_all};
 use crate::domain::time::Timestamp;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::figures::sparse::INTERVAL;
-use crate::operation::Operation;
 use crate::operation::overlay::Spared;
 use crate::operation::reap::Reap;
 use crate::operation::wake::Wake;
 
-/// Maximum number of items in one run.
-const BATCH: i64 = 500;
+/// Maximum number of items in one run, for the database.
+const MAX_DUE: i64 = BATCH as i64;
 /// Maximum number of leases whose check one statement postpones.
 const POSTPONED_BATCH: i64 = 2_000;
 /// Maximum number of such statements in one run of the reaper.
@@ -82,7 +81,7 @@ impl Reaper {
 impl BackgroundJob for Reaper {
     const NAME: &'static str = "reaper";
     const EVERY: Duration = Duration::from_millis(500);
-    const FULL: usize = BATCH as usize;
+    const FULL: usize = BATCH;
 
     async fn run(&mut self) -> Result<usize> {
         let shared = self.engine.shared().clone();
@@ -94,7 +93,7 @@ impl BackgroundJob for Reaper {
         let now = self.engine.now();
         self.begin_scan(now);
         let has_more = self.postpone(held_since).await.inspect_err(|_| shared.grace.lost())?;
-        let due = shared.store.due_leases(held_since, self.due_since, BATCH).await;
+        let due = shared.store.due_leases(held_since, self.due_since, MAX_DUE).await;
         let due = due.inspect_err(|_| shared.grace.lost())?;
         let found = due.len();
         let reaps = due.into_iter().map(|(key, stage_no, token_secret)| Reap {
@@ -131,37 +130,47 @@ impl Scheduler {
 impl BackgroundJob for Scheduler {
     const NAME: &'static str = "scheduler";
     const EVERY: Duration = Duration::from_millis(200);
-    const FULL: usize = BATCH as usize;
+    const FULL: usize = BATCH;
 
     async fn run(&mut self) -> Result<usize> {
-        let due = self.engine.shared().store.due_timers(BATCH).await?;
+        let due = self.engine.shared().store.due_timers(MAX_DUE).await?;
         let wakes = due.into_iter().map(|(key, stage_no)| Wake { key, stage_no, jitter: rand::random() });
         execute_all(&self.engine, wakes).await
     }
 }
 
-/// Executes operations at once, at most [`BATCH`] of them, so that they share groups. Returns how many changed something. A refusal is no
-/// failure: the state changed after it was found.
-///
-/// # Errors
-/// The first error of an operation that was not refused.
-pub(super) async fn execute_all(
-    engine: &Engine,
-    mut operations: impl Iterator<Item = impl Operation>,
-) -> Result<usize> {
-    let mut applied = 0;
-    loop {
-        let some = operations.by_ref().take(BATCH as usize).map(|operation| engine.execute(operation, None));
-        let outcomes = futures::future::join_all(some).await;
-        if outcomes.is_empty() {
-            return Ok(applied);
-        }
-        for outcome in outcomes {
-            match outcome {
-                Ok(reply) => applied += usize::from(reply.applied),
-                Err(Error::Refused(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::feed::Hub;
+    use crate::store::Store;
+    use crate::store::connection::Target;
+
+    /// The reaper of an engine that never connects.
+    fn reaper() -> Reaper {
+        let config = Config::default();
+        let target = Target::parse("host=127.0.0.1 port=1 user=u dbname=d").expect("it is complete");
+        let store = Store::new(target, (&config).into()).expect("a pool");
+        Reaper::new(Engine::start(store, Arc::new(Hub::default()), (&config).into()))
+    }
+
+    #[tokio::test]
+    async fn a_scan_begins_where_the_last_one_ended_until_a_full_one_is_due_or_the_clock_steps_back() {
+        let (mut reaper, now) = (reaper(), Timestamp(100_000_000));
+        reaper.begin_scan(now);
+        assert!(reaper.due_since.is_none() && reaper.full_scan.is_some(), "the first scan is full");
+        let since = now.before(OVERLAP);
+        reaper.due_since = Some(since);
+        reaper.begin_scan(now);
+        assert_eq!(reaper.due_since, Some(since));
+        reaper.begin_scan(since.before(OVERLAP));
+        assert_eq!(reaper.due_since, None, "the clock stepped back");
+        reaper.due_since = Some(since);
+        reaper.full_scan = Instant::now().checked_sub(FULL_SCAN_EVERY);
+        reaper.begin_scan(now);
+        assert_eq!(reaper.due_since, None, "a full scan is due");
     }
 }

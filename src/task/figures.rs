@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::BackgroundJob;
+use super::job::BackgroundJob;
 use crate::domain::id::NamespaceId;
 use crate::domain::permit::ResourceKey;
 use crate::engine::Engine;

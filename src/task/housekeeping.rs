@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::BackgroundJob;
+use super::job::BackgroundJob;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::operation::credential::{KEPT, RetireKeys};
@@ -23,7 +23,7 @@ pub struct RequestCleaner {
 }
 
 impl RequestCleaner {
-    /// Begins both walks.
+    /// Both walks begin at the first id.
     pub fn new(engine: Engine) -> Self {
         let (requests, groups) = (Walk::over("requests", REQUEST_RUNS), Walk::over("write_groups", GROUP_RUNS));
         Self { engine, requests, groups }

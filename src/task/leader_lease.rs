@@ -54,7 +54,7 @@ impl LeaderLease {
         let asked = Instant::now();
         *answer = None;
         self.is_leader.store(false, Ordering::Relaxed);
-        let is_leader = self.store.take_turn(ROLE, self.server, DURATION).await?;
+        let is_leader = self.store.acquire_leader_lease(ROLE, self.server, DURATION).await?;
         self.is_leader.store(is_leader, Ordering::Relaxed);
         *answer = Some(LeaderAnswer { is_leader, asked });
         Ok(is_leader)
@@ -71,7 +71,7 @@ impl LeaderLease {
         if answer.take().is_some_and(|answer| !answer.is_leader) {
             return;
         }
-        match tokio::time::timeout(RELEASE_TIMEOUT, self.store.free_turn(ROLE, self.server)).await {
+        match tokio::time::timeout(RELEASE_TIMEOUT, self.store.release_leader_lease(ROLE, self.server)).await {
             Ok(Ok(())) => {}
             // It ends by itself.
             Ok(Err(error)) => tracing::debug!(%error, "the leader lease was not released"),

@@ -7,8 +7,7 @@ use std::time::Duration;
 use foldhash::HashMap;
 use lru::LruCache;
 
-use super::BackgroundJob;
-use super::due::execute_all;
+use super::job::{BackgroundJob, execute_all};
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::permit::ResourceKey;
 use crate::domain::permit::wait_queue::{StageWaiters, StageWakeUp};
@@ -16,7 +15,7 @@ use crate::engine::Engine;
 use crate::engine::permits::loops;
 use crate::error::Result;
 use crate::operation::permits::wake::SyncStageHead;
-use crate::store::permits::{StageLine, WakeUp};
+use crate::store::permit::queries::{StageLine, WakeUp};
 
 /// Maximum number of lines in one run. A walk over more takes several runs.
 const LINES: usize = 200;
@@ -44,7 +43,7 @@ pub struct StageLines {
 struct ObservedLines(LruCache<ResourceKey, LineObservation>);
 
 impl StageLines {
-    /// Begins a walk.
+    /// The walk begins at the first resource.
     pub fn new(engine: Engine) -> Self {
         Self { engine, after: None, observed: ObservedLines(LruCache::new(REMEMBERED)) }
     }

@@ -3,16 +3,18 @@
 //! A job runs once in each of its intervals, and a run is bounded. Of several servers only the leader runs singleton jobs. What jobs change
 //! are operations like any other, so two leaders at once do no harm: what one of them has done is refused to the other.
 //!
-//! Layout: `due` are leases, delayed starts, backoffs and timeouts; `permits`, `lines` and `step_back` look after resources and stored times;
-//! `housekeeping` deletes what is no longer needed; `figures` reads what metrics show; `leader_lease` says which server is the leader.
+//! Layout: `job` is what all of them are; `due` are leases, delayed starts, backoffs and timeouts; `permits`, `lines` and `step_back` look after
+//! resources and stored times; `timelines` deletes sessions; `housekeeping` deletes what is no longer needed; `figures` reads what metrics show; `leader_lease` says which server is the leader.
 
 mod due;
 mod figures;
 mod housekeeping;
+mod job;
 mod leader_lease;
 mod lines;
 mod permits;
 mod step_back;
+pub mod timelines;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -26,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::time::Timestamp;
 use crate::engine::Engine;
 use crate::error::Result;
+use job::BackgroundJob;
 use leader_lease::LeaderLease;
 
 /// Settings of the background jobs.
@@ -42,7 +45,6 @@ pub struct TaskSettings {
 pub struct BackgroundJobFigures {
     /// Name of the job.
     pub name: &'static str,
-    /// Number of runs.
     pub runs: u64,
     /// Number of runs that failed.
     pub failures: u64,
@@ -67,26 +69,6 @@ pub struct BackgroundJobs {
     leader_lease: Arc<LeaderLease>,
 }
 
-/// A job that runs at intervals.
-pub(crate) trait BackgroundJob: Send + 'static {
-    /// Name in statistics and metrics.
-    const NAME: &'static str;
-    /// Time between two runs.
-    const EVERY: Duration;
-
-    /// Whether the leader alone runs the job, for all servers. If not, every server runs it for itself.
-    const SINGLETON: bool = true;
-
-    /// Runs once, bounded. Returns the number of items it dealt with.
-    fn run(&mut self) -> impl Future<Output = Result<usize>> + Send;
-
-    /// Number of items from which on a run has left some over, and the next run follows at once.
-    const FULL: usize = usize::MAX;
-
-    /// The leader could not be determined, because the database does not answer.
-    fn interrupted(&mut self) {}
-}
-
 impl BackgroundJobs {
     /// Starts all jobs. They end when `shutdown` is cancelled.
     pub fn start(engine: &Engine, settings: TaskSettings, shutdown: &CancellationToken) -> Self {
@@ -106,6 +88,7 @@ impl BackgroundJobs {
         jobs.add(housekeeping::EndedKeyCleaner::new(engine.clone()), engine, shutdown);
         jobs.add(housekeeping::NamespaceCleaner::new(engine.clone()), engine, shutdown);
         jobs.add(housekeeping::Partitions::new(engine.clone(), settings.history_days), engine, shutdown);
+        jobs.add(timelines::SessionCleaner::new(engine.clone()), engine, shutdown);
         jobs.add(figures::ReadyQueues::new(engine.clone()), engine, shutdown);
         jobs.add(figures::FigureReads::new(engine.clone()), engine, shutdown);
         jobs
@@ -186,5 +169,26 @@ impl RunCounters {
             items: self.items.load(Ordering::Relaxed),
             last_run: (last_run > 0).then_some(Timestamp(last_run)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn runs_are_counted_whether_they_fail_or_not() {
+        let counters = RunCounters::default();
+        assert_eq!(counters.figures("job").last_run, None);
+        assert_eq!(counters.count(Ok(3), Timestamp(5), "job"), 3);
+        assert_eq!(
+            counters.count(Err(Error::StoreUnavailable), Timestamp(7), "job"),
+            0,
+            "a failed run is not repeated at once"
+        );
+        let figures = counters.figures("job");
+        assert_eq!((figures.runs, figures.failures, figures.items), (2, 1, 3));
+        assert_eq!(figures.last_run, Some(Timestamp(7)));
     }
 }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::BackgroundJob;
-use super::due::execute_all;
+use super::job::{BackgroundJob, execute_all};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::operation::permits::resource::{ChangeResource, ResourceChange};
@@ -46,7 +45,6 @@ pub struct ForgottenPermits {
 }
 
 impl ForgottenPermits {
-    /// Begins a walk.
     pub fn new(engine: Engine) -> Self {
         Self { engine, walk: Walk::over("permits", PERMIT_RUNS) }
     }
@@ -69,7 +67,6 @@ pub struct IdleResources {
 }
 
 impl IdleResources {
-    /// Begins a walk.
     pub fn new(engine: Engine) -> Self {
         Self { engine, walk: Walk::over("resources", IDLE_RUNS) }
     }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::BackgroundJob;
-use super::due::execute_all;
+use super::job::{BackgroundJob, execute_all};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::operation::permits::wake::WakeResource;

@@ -2,6 +2,7 @@
 
 mod content_production;
 mod document_edits;
+mod meetings;
 mod pipeline_crash;
 mod pipeline_state;
 mod presentation_jobs;

@@ -33,6 +33,7 @@ struct Picture {
     jobs: Vec<proto::Job>,
     records: Vec<proto::Record>,
     resources: Vec<proto::Resource>,
+    sessions: Vec<proto::Session>,
     namespaces: Vec<proto::Namespace>,
 }
 
@@ -53,6 +54,7 @@ impl Scene {
         ok(api.jobs().submit_job(within("other", new_job("theirs", vec![new_stage("s")]))).await);
         api.update_record("one", vec![set("n", json!(1)), set("l", json!([1])), set("m", json!({}))]).await;
         ok(api.records().update_record(within("other", update("theirs", vec![increment("n", 1.0)]))).await);
+        api.append_segments(vec![segment("said")]).await;
         let permit = api.acquire("lock").await;
         api.set_policy("limit", capacity(3)).await;
         ok(api.permits().acquire_permit(within("other", acquire_request(vec![claim("lock")]))).await);
@@ -83,7 +85,7 @@ async fn picture(api: &Api) -> Picture {
     for namespace in ["default", "other"] {
         let list = proto::ListJobsRequest { page_size: 1_000, ..Default::default() };
         for job in ok(api.jobs().list_jobs(within(namespace, list)).await).jobs {
-            let get = proto::GetJobRequest { job_id: job.job_id };
+            let get = proto::GetJobRequest { job_id: job.job_id, ..Default::default() };
             jobs.extend(ok(api.jobs().get_job(within(namespace, get)).await).job);
         }
         let list = proto::ListRecordsRequest { collection: COLLECTION.to_owned(), ..Default::default() };
@@ -91,7 +93,8 @@ async fn picture(api: &Api) -> Picture {
         let list = proto::ListResourcesRequest::default();
         resources.extend(ok(api.permits().list_resources(within(namespace, list)).await).resources);
     }
+    let sessions = ok(api.timelines().list_sessions(proto::ListSessionsRequest::default()).await).sessions;
     let list = proto::ListNamespacesRequest { page_size: 1_000, ..Default::default() };
     resources.iter_mut().for_each(|resource| resource.denials.clear());
-    Picture { jobs, records, resources, namespaces: ok(api.admin().list_namespaces(list).await).namespaces }
+    Picture { jobs, records, resources, sessions, namespaces: ok(api.admin().list_namespaces(list).await).namespaces }
 }

@@ -6,7 +6,7 @@
 //! that was too little to prove anything.
 
 mod answers;
-mod fleet;
+pub mod fleet;
 mod histories;
 mod kills;
 mod lost_replies;

@@ -8,5 +8,5 @@ pub mod credentials;
 mod floods;
 mod rates;
 mod shares;
-mod tls;
+pub mod tls;
 mod wire;

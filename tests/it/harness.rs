@@ -6,6 +6,7 @@
 mod api;
 mod authority;
 mod collector;
+mod directory;
 mod messages;
 mod permits;
 mod pooler;
@@ -13,6 +14,8 @@ mod program;
 mod proxy;
 mod records;
 mod server;
+mod standby;
+mod timelines;
 mod watch;
 mod work;
 
@@ -21,6 +24,7 @@ use std::time::{Duration, Instant};
 pub use api::{Api, field, ok, refused, token, within};
 pub use authority::{Authority, AuthorityFiles, Issued};
 pub use collector::{Collector, attribute};
+pub use directory::Directory;
 pub use messages::*;
 pub use permits::*;
 pub use pooler::Pooler;
@@ -28,6 +32,8 @@ pub use program::{Log, Program};
 pub use proxy::{Mode, Proxy};
 pub use records::*;
 pub use server::{Database, Server, sql};
+pub use standby::Standby;
+pub use timelines::*;
 pub use watch::{Watch, WatchMessage, state_changes};
 pub use work::{Session, begin};
 

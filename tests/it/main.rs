@@ -12,3 +12,4 @@ mod services;
 mod shell;
 mod traces;
 mod trouble;
+mod web;

@@ -2,20 +2,33 @@
 
 mod doctor;
 mod doctor_states;
+mod held;
 mod jobs;
 mod keys;
+mod mistakes;
+mod permits;
+mod records;
 mod relay;
 mod secure;
+mod session_files;
+mod session_watch;
+mod sessions;
+mod stages;
+mod steer;
 mod top;
 mod tour;
 mod verb;
 mod watch;
+mod work;
+mod work_stops;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use interlock::proto::ListNamespacesRequest;
+use interlock::proto::admin_service_client::AdminServiceClient;
 use rustix::process::{Pid, Signal, kill_process};
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
@@ -35,7 +48,7 @@ struct Dev {
 impl Dev {
     fn start() -> Dev {
         let mut child = Command::new(env!("CARGO_BIN_EXE_interlock"))
-            .args(["dev", "--ephemeral", "--listen", "127.0.0.1:0"])
+            .args(["dev", "--ephemeral", "--listen", "127.0.0.1:0", "--namespace", "team"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program");
@@ -78,8 +91,8 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
     }
 }
 
@@ -101,6 +114,10 @@ fn eventually(mut holds: impl FnMut() -> bool) {
 async fn dev_serves_health_and_reflection_and_stops_in_good_order() {
     let mut dev = Dev::start();
     let channel = dev.connect().await;
+    let request = ListNamespacesRequest::default();
+    let namespaces = AdminServiceClient::new(channel.clone()).list_namespaces(request).await.expect("an answer");
+    let namespaces: Vec<_> = namespaces.into_inner().namespaces.into_iter().map(|namespace| namespace.name).collect();
+    assert_eq!(namespaces, ["default", "team"]);
     let health = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.expect("an answer");
     assert_eq!(health.into_inner().status(), ServingStatus::Serving);
 
@@ -129,6 +146,19 @@ async fn dev_serves_health_and_reflection_and_stops_in_good_order() {
     assert!(stopping.elapsed() < Duration::from_secs(15));
     assert!(status.success(), "{status}");
     assert!(!is_postgres(&postgres[0]));
+}
+
+#[test]
+fn dev_tells_of_a_port_in_use_before_it_starts_postgres() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    // Postgres cannot be started from there: if it were tried first, this would be the error.
+    let arguments = ["dev", "--ephemeral", "--listen", &address, "--postgres-bin", "/nowhere"];
+    let output = Command::new(env!("CARGO_BIN_EXE_interlock")).args(arguments).output().expect("the program");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let expected = format!("error: --listen: cannot listen on {address}: another program listens there; ");
+    assert!(stderr.starts_with(&expected) && stderr.lines().count() == 1, "{stderr}");
 }
 
 #[test]

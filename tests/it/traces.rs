@@ -104,7 +104,7 @@ async fn a_refused_call_has_its_reason_and_an_untraced_one_no_span() {
     let database = Database::fresh().await;
     let program = traced(&database, &url).await;
     let (traced, untraced) = (Caller::new(), Caller::new());
-    let missing = || proto::GetJobRequest { job_id: "no-such-job".to_owned() };
+    let missing = || proto::GetJobRequest { job_id: "no-such-job".to_owned(), ..Default::default() };
     for request in [untraced.request(false, missing()), traced.request(true, missing())] {
         program.api.jobs().get_job(request).await.expect_err("there is no such job");
     }
@@ -182,7 +182,8 @@ async fn flood(api: &Api, calls: usize) -> usize {
     let caller = Caller::new();
     for _ in 0..calls / 50 {
         let missing = (0..50).map(|_| {
-            let request = caller.request(true, proto::GetJobRequest { job_id: "no-such-job".to_owned() });
+            let request =
+                caller.request(true, proto::GetJobRequest { job_id: "no-such-job".to_owned(), ..Default::default() });
             let mut jobs = api.jobs();
             async move { jobs.get_job(request).await }
         });

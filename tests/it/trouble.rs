@@ -16,4 +16,5 @@ mod poolers;
 mod postgres;
 mod postgres_tls;
 mod private;
+mod replica;
 mod waits;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -85,7 +85,7 @@ struct Ring {
     by_certificate: HashMap<Name, KeyId>,
 }
 
-/// A known credential.
+/// What the server keeps of one credential: the key, who it stands for, and the tokens that end its calls.
 struct Entry {
     key: Arc<ApiKey>,
     principal: Arc<Principal>,
@@ -140,7 +140,7 @@ impl KnownKeys {
 
     /// The number of known credentials, including ended ones.
     pub fn len(&self) -> usize {
-        self.read().by_id.len()
+        self.ring.read().by_id.len()
     }
 
     /// True if no credential is known.
@@ -150,7 +150,7 @@ impl KnownKeys {
 
     /// The version of the key ring up to which all changes are known. 0: none.
     pub fn version(&self) -> i64 {
-        self.read().version
+        self.ring.read().version
     }
 
     /// Starts a round: it reads data newer than every call that waits for it.
@@ -169,7 +169,7 @@ impl KnownKeys {
             }
             ring.by_id.values().for_each(|entry| entry.end_what_has_ended(now));
         }
-        self.absent().retain(|_, until| Instant::now() < *until);
+        self.absent.lock().retain(|_, until| Instant::now() < *until);
         self.rounds.send_modify(|rounds| {
             rounds.ended = rounds.begun;
             rounds.is_fresh = is_fresh;
@@ -193,7 +193,7 @@ impl KnownKeys {
 
     /// Ids of the credentials used since the last call of this function.
     pub fn take_used(&self) -> Vec<KeyId> {
-        let ring = self.read();
+        let ring = self.ring.read();
         let used = ring.by_id.iter().filter(|(_, entry)| entry.was_used.swap(false, Ordering::Relaxed));
         used.map(|(id, _)| *id).collect()
     }
@@ -209,7 +209,7 @@ impl KnownKeys {
     /// Looks up an unknown credential after a round. None: too many calls wait, or the round failed.
     pub(super) async fn find_after_round(&self, shown: &ShownCredential) -> Option<KeyLookup> {
         let absent = self.absence(shown);
-        if self.absent().get(&absent).is_some_and(|until| Instant::now() < *until) {
+        if self.absent.lock().get(&absent).is_some_and(|until| Instant::now() < *until) {
             return Some(KeyLookup::Unknown);
         }
         let _waiting = self.waiting.try_acquire().ok()?;
@@ -218,7 +218,7 @@ impl KnownKeys {
         }
         let found = self.find(shown);
         if matches!(found, KeyLookup::Unknown) {
-            let mut memory = self.absent();
+            let mut memory = self.absent.lock();
             if memory.len() < MAX_ABSENT {
                 memory.insert(absent, Instant::now() + ABSENT);
             }
@@ -227,7 +227,7 @@ impl KnownKeys {
     }
 
     fn find_key(&self, text: &KeyText) -> KeyLookup {
-        let Some(entry) = self.read().by_id.get(&text.id).cloned() else {
+        let Some(entry) = self.ring.read().by_id.get(&text.id).cloned() else {
             // This takes the same time as a known key, so that timing does not reveal ids.
             verify_unknown(&text.secret);
             return KeyLookup::Unknown;
@@ -243,7 +243,7 @@ impl KnownKeys {
     /// Looks up the first name that has a credential.
     fn find_certificate(&self, names: &[String]) -> KeyLookup {
         let entry = {
-            let ring = self.read();
+            let ring = self.ring.read();
             let id = names.iter().find_map(|name| ring.by_certificate.get(name.as_str()));
             id.and_then(|id| ring.by_id.get(id).cloned())
         };
@@ -255,14 +255,6 @@ impl KnownKeys {
             ShownCredential::Key(text) => self.hasher.hash_one(text.id),
             ShownCredential::Certificate(names) => self.hasher.hash_one(names),
         }
-    }
-
-    fn read(&self) -> parking_lot::RwLockReadGuard<'_, Ring> {
-        self.ring.read()
-    }
-
-    fn absent(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
-        self.absent.lock()
     }
 }
 
@@ -316,8 +308,8 @@ impl Entry {
         entry
     }
 
-    /// Token of the calls of a secret, or of the certificate if `hash` is None. None: the credential has no such
-    /// secret.
+    /// Token of the calls of a secret, or of the certificate if `hash` is None.
+    /// None: the credential has no such secret.
     fn token_of(&self, hash: Option<SecretHash>) -> Option<&CancellationToken> {
         match (hashes(&self.key), hash) {
             ([None, _], None) => Some(&self.newest),

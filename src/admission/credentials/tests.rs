@@ -91,7 +91,7 @@ async fn an_api_key_is_read_from_the_header_in_any_case_of_the_scheme() {
 }
 
 #[tokio::test]
-async fn what_is_no_credential_is_told_what_it_must_be() {
+async fn an_invalid_credential_fails_with_what_it_must_be() {
     let good = format!("Bearer {}", text());
     let long = format!("{good}x");
     let spaced = format!("Bearer  {}", text());
@@ -162,8 +162,8 @@ async fn before_anything_was_read_a_credential_is_not_called_wrong() {
     assert_eq!((counts[FailureReason::Unavailable as usize], counts.iter().sum::<u64>()), (1, 1));
 }
 
-/// Prints the cost of the layer per call: `INTERLOCK_MEASURE=1 cargo test --release --lib credentials_cost --
-/// --nocapture`.
+/// Prints the cost of the layer per call, with
+/// `INTERLOCK_MEASURE=1 cargo test --release --lib credentials_cost -- --nocapture`.
 #[tokio::test]
 async fn credentials_cost() {
     if std::env::var_os("INTERLOCK_MEASURE").is_none() {

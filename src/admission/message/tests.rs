@@ -58,6 +58,7 @@ impl Connection {
             whole: None,
             partial: BytesMut::new(),
             arrival: Arrival::new(self.arrivals.clone(), self.share.clone()),
+            held: None,
             patience: Patience { limits: self.limits, deadline: None, wait: None },
             has_ended: false,
         }
@@ -141,7 +142,7 @@ proptest! {
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         for mut frames in [frames(16), unary(16)] {
             if frames.read(&bytes).is_ok() {
-                let _ = frames.end();
+                let _ended = frames.end();
             }
         }
     }
@@ -191,7 +192,7 @@ async fn a_header_takes_what_was_sent_and_not_what_it_claims() {
 }
 
 #[tokio::test]
-async fn beyond_its_share_a_connection_is_told_when_to_come_back() {
+async fn a_connection_beyond_its_share_gets_a_retry_delay() {
     let (connection, mut held) = (Connection::new(), Vec::new());
     let mut begin = |bytes: usize| {
         let piece = Bytes::copy_from_slice(&message(1 << 20)[..bytes]);
@@ -258,7 +259,7 @@ async fn between_the_messages_of_a_stream_any_time_may_pass() {
 }
 
 #[tokio::test]
-async fn an_empty_request_is_told_what_it_lacks() {
+async fn an_empty_request_fails_with_what_it_lacks() {
     let connection = Connection::new();
     let mut body = connection.body(Empty::<Bytes>::new(), unary(8));
     assert!(!body.is_end_stream());
@@ -266,4 +267,22 @@ async fn an_empty_request_is_told_what_it_lacks() {
     let mut body = connection.body(Empty::<Bytes>::new(), frames(8));
     arrived(&mut body).await.expect("a stream may be empty");
     assert!(body.is_end_stream());
+}
+
+#[tokio::test]
+async fn bytes_that_a_body_holds_back_are_arriving() {
+    let connection = Connection::new();
+    let mut body = connection.body(Pieces::new([None, None, None]), unary(1 << 20));
+    let held = HeldBytes::default();
+    body.held = Some(held.clone());
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    held.set(1_000);
+    assert!(body.poll_arrived(&mut context).is_pending());
+    assert_eq!(connection.arriving(), (1, 1_000));
+    // More than half of all.
+    held.set(40 << 10);
+    let Poll::Ready(Err(status)) = body.poll_arrived(&mut context) else { panic!("its share is used up") };
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    drop(body);
+    assert_eq!(connection.arriving(), (0, 0));
 }

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_told_as_they_are_written() {
+    fn rates_are_shown_as_they_are_written() {
         let text = |items, period| ClassRate { items, period }.to_string();
         let items = items(600);
         assert_eq!([text(items, SECOND), text(items, MINUTE), text(items, HOUR)], ["600/s", "600/m", "600/h"]);

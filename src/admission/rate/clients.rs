@@ -24,7 +24,8 @@ use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::bucket::{Bucket, ClassRate, RateClock};
-use crate::admission::{CallClass, network_of};
+use crate::admission::methods::CallClass;
+use crate::admission::peer::network_of;
 use crate::domain::access::{Principal, RateLimits};
 use crate::domain::short::Short;
 
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_told_apart_by_principal_else_by_namespace_and_address() {
+    fn clients_are_identified_by_principal_else_by_namespace_and_address() {
         let (clients, _) = clients();
         let empty = |client: &RateClient<FakeRelativeClock>| while writes(client) {};
         empty(&clients.stranger(Some("a"), v4(1)));

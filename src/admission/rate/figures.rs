@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::RateLimiter;
 use super::bucket::RateClock;
-use crate::admission::CallClass;
+use crate::admission::methods::CallClass;
 
-/// Number of clients reported: those with the most refusals.
-const MAX_TOLD: usize = 100;
+/// Maximum number of clients in the figures: those with the most refusals.
+const MAX_CLIENTS: usize = 100;
 
 /// Counters of one class.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl ClassCounters {
 /// All figures at about one moment.
 #[derive(Debug, Clone, Default)]
 pub struct RateFigures {
-    /// Figures by class.
+    /// Figures of each class of calls.
     pub classes: Vec<ClassFigures>,
     /// Clients with refused calls, at most 100, the one with the most refusals first.
     pub clients: Vec<ClientFigures>,
@@ -79,7 +79,7 @@ impl<C: RateClock> RateLimiter<C> {
             }
         });
         clients.sort_unstable_by(|one, other| other.refused.cmp(&one.refused).then_with(|| one.name.cmp(&other.name)));
-        clients.truncate(MAX_TOLD);
+        clients.truncate(MAX_CLIENTS);
         RateFigures { classes: self.classes().to_vec(), clients }
     }
 }

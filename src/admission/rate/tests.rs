@@ -209,7 +209,7 @@ async fn without_limits_nothing_is_counted_but_a_credential_may_still_have_some(
 }
 
 #[tokio::test]
-async fn the_clients_with_the_most_refusals_are_told_first_and_at_most_a_hundred() {
+async fn the_clients_with_the_most_refusals_are_listed_first_and_at_most_a_hundred() {
     let scene = Scene::new();
     for i in 0..110_u32 {
         for _ in 0..10 + i {

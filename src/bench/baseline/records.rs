@@ -32,7 +32,6 @@ pub async fn update_record(
         let before = fields.get(&operation.field).and_then(|field| field.get(1)?.as_f64());
         let sum = before.context("the field is no number")? + by;
         // Whole numbers are stored as integers.
-        #[allow(clippy::cast_possible_truncation)]
         fields.insert(operation.field.clone(), json!([version, sum as i64]));
     }
     let set = transaction.prepare_cached(SET).await?;

@@ -24,7 +24,7 @@ use crate::proto::worker_service_client::WorkerServiceClient;
 const WORKERS: usize = 60;
 const LEASE: Duration = Duration::from_secs(9);
 /// Interval of a worker's heartbeats: a third of the lease.
-const BEAT_EVERY: Duration = Duration::from_secs(3);
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(3);
 /// Interval of the submits of the low-rate client.
 const SUBMIT_EVERY: Duration = Duration::from_millis(50);
 /// Calls in flight for which connections are opened: 64 share one.
@@ -39,8 +39,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Prints the figures.
-    pub fn tell(&self) {
+    pub fn print(&self) {
         let of = |answered: &[Answered], code: Code| sorted(answered, |found| found == code);
         let (renewals, accepted) = (of(&self.renewals, Code::Ok), of(&self.submits, Code::Ok));
         let refused = of(&self.submits, Code::ResourceExhausted);
@@ -59,7 +58,6 @@ impl Seen {
     }
 }
 
-/// Running bystanders.
 pub struct Bystanders {
     stop: Arc<AtomicBool>,
     seen: oneshot::Receiver<anyhow::Result<Seen>>,
@@ -142,8 +140,8 @@ async fn lease(channel: &KeyedChannel, name: &str) -> anyhow::Result<Vec<proto::
 async fn keep(channel: KeyedChannel, token: String, i: usize, stop: Arc<AtomicBool>) -> (Vec<Answered>, bool) {
     let mut renewals = Vec::new();
     // Start times are spread over the interval, as with independent workers.
-    tokio::time::sleep(BEAT_EVERY.mul_f64(i as f64 / WORKERS as f64)).await;
-    let mut tick = tokio::time::interval(BEAT_EVERY);
+    tokio::time::sleep(HEARTBEAT_EVERY.mul_f64(i as f64 / WORKERS as f64)).await;
+    let mut tick = tokio::time::interval(HEARTBEAT_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !stop.load(Ordering::Relaxed) {
         tick.tick().await;

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_read_or_do_is_told() {
+    fn what_others_can_read_or_do_is_reported() {
         for (finding, level) in [
             (of_encryption("https://10.0.0.1:1", true), Level::Ok),
             (of_encryption("http://127.0.0.1:1", true), Level::Ok),

@@ -19,7 +19,6 @@ const XID_AGE_FAIL: i32 = 1_800_000_000;
 
 const AREA: &str = "database";
 
-/// Checks a database.
 pub async fn look(target: &Target, pool_max: u32) -> Vec<Finding> {
     let inspection = match Inspection::begin(target).await {
         Ok(inspection) => inspection,
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_vacuum_back_or_is_not_used_is_told_one_by_one() {
+    fn what_holds_vacuum_back_or_is_not_used_is_reported_one_by_one() {
         let levels = |findings: Vec<Finding>| findings.iter().map(|it| (it.check, it.level)).collect::<Vec<_>>();
         let transaction = |state: &str| LongTransaction {
             id: "1".to_owned(),

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_is_not_well_old_or_out_of_time_is_told_so() {
+    fn a_server_that_is_not_well_old_or_out_of_time_is_reported() {
         let own = env!("CARGO_PKG_VERSION");
         for (finding, check, level) in [
             (of_health(ServingStatus::Serving), "health", Level::Ok),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_skew_is_that_of_the_date_that_was_told() {
+    fn the_skew_is_that_of_the_date_in_the_response() {
         let asked = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         assert_eq!(skew_seconds("Sun, 06 Nov 1994 08:49:37 GMT", asked), Some(0));
         assert_eq!(skew_seconds("Sun, 06 Nov 1994 08:49:40 GMT", asked), Some(3));

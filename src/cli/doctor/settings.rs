@@ -14,7 +14,6 @@ const DEFAULT_SHARED_BUFFERS: i64 = 128 << 20;
 
 const AREA: &str = "database";
 
-/// Checks the settings.
 pub fn look(settings: &PostgresSettings) -> Vec<Finding> {
     let value = |name: &str| settings.get(name).map_or("", String::as_str);
     let mut findings = vec![

@@ -103,7 +103,9 @@ impl Follow {
             let request = proto::WatchJobRequest { job_id: self.job_id.clone(), from_version: self.version };
             let mut jobs = self.client.jobs();
             let opening = tokio::time::timeout(OPENING, jobs.watch_job(self.client.open(request)));
-            let stream = opening.await.map_err(|_| Status::unavailable("no answer in time"))??.into_inner();
+            // Later, bars may be on the terminal.
+            let opened = if self.has_begun { opening.await } else { self.client.noticed(opening).await };
+            let stream = opened.map_err(|_| Status::unavailable("no answer in time"))??.into_inner();
             self.stream = Some((stream, Instant::now()));
         }
         let message = match &mut self.stream {

@@ -48,7 +48,7 @@ fn one(stage: &proto::Stage, change: &proto::JobChange) -> String {
     text += &if is_step { format!(" {}", percent(stage.progress)) } else { format!(" {}", stage_state(stage.state())) };
     match (&stage.lease, &stage.failure) {
         (Some(lease), _) if !is_step && stage.state() == StageState::Running => {
-            text += &format!(" on {}", lease.worker_id)
+            text += &format!(" on {}", lease.worker_id);
         }
         (_, Some(failure)) if stage.state() != StageState::Running => text += &format!(" ({})", failure_text(failure)),
         _ => {}

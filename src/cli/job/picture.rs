@@ -6,7 +6,7 @@ use super::read::failure_text;
 use crate::cli::text::time;
 use crate::proto::{self, JobState, StageCounts, StageState};
 
-/// A watched job.
+/// A watched job as it is drawn: its newest state, put together from a snapshot and changes.
 #[derive(Debug, Default)]
 pub struct Picture {
     pub job_id: String,
@@ -59,7 +59,6 @@ impl Picture {
         job.stages.iter().for_each(|stage| self.put(stage));
     }
 
-    /// Applies a change.
     pub fn change(&mut self, change: &proto::JobChange) {
         self.state = change.state();
         self.run = change.run;
@@ -93,7 +92,7 @@ impl Picture {
         matches!(self.state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
     }
 
-    /// How many stages are in each state, in the order in which [`super::plan`] tells them. What was counted here is
+    /// How many stages are in each state, in the order in which [`super::plan`] lists them. What was counted here is
     /// right as long as all stages are known.
     pub fn counts(&self) -> Vec<(StageState, usize)> {
         let mut counted = StageCounts::default();
@@ -102,12 +101,12 @@ impl Picture {
         }
         let mut counts = self.told_counts.filter(|_| self.is_cut).unwrap_or(counted);
         let of = |state| (state, usize::try_from(*slot(&mut counts, state)).unwrap_or_default());
-        TELLING.into_iter().map(of).collect()
+        LISTING_ORDER.into_iter().map(of).collect()
     }
 }
 
 /// Sort order: active stages first.
-pub const TELLING: [StageState; 8] = [
+pub const LISTING_ORDER: [StageState; 8] = [
     StageState::Running,
     StageState::Backoff,
     StageState::Failed,
@@ -196,7 +195,7 @@ mod tests {
         picture.show(&cut);
         assert_eq!(count(&picture, StageState::Blocked), 9_000);
         picture.change(&proto::JobChange { stages: vec![stage("a", StageState::Running)], ..Default::default() });
-        assert_eq!(count(&picture, StageState::Blocked), 9_000, "history does not tell the counts");
+        assert_eq!(count(&picture, StageState::Blocked), 9_000, "counts do not follow from history");
         let counts = StageCounts { total: 9_000, blocked: 8_999, running: 1, ..Default::default() };
         picture.change(&proto::JobChange { stage_counts: Some(counts), ..Default::default() });
         assert_eq!((count(&picture, StageState::Blocked), count(&picture, StageState::Running)), (8_999, 1));

@@ -1,6 +1,6 @@
 //! Selects the lines to draw of a job if not all of them fit.
 
-use super::picture::{Picture, PictureLine, TELLING};
+use super::picture::{LISTING_ORDER, Picture, PictureLine};
 use crate::cli::text::stage_state;
 
 /// The lines below that of the job.
@@ -20,7 +20,7 @@ pub fn plan(picture: &Picture, room: usize) -> BarPlan<'_> {
     if total <= room && total == picture.stages.len() {
         return BarPlan { stages: picture.stages.iter().collect(), others: None };
     }
-    let rank = |line: &PictureLine| TELLING.iter().position(|state| *state == line.state);
+    let rank = |line: &PictureLine| LISTING_ORDER.iter().position(|state| *state == line.state);
     let mut stages: Vec<&PictureLine> = picture.stages.iter().collect();
     // Stable: within a state they stay in their order.
     stages.sort_by_key(|line| rank(line));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn stages_that_were_not_told_are_counted() {
+    fn stages_that_were_not_listed_are_counted() {
         let counts = StageCounts { total: 5_000, ready: 4_999, running: 1, ..Default::default() };
         let running = proto::Stage { state: StageState::Running.into(), name: "a".into(), ..Default::default() };
         let mut picture = Picture::default();

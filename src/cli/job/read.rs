@@ -1,15 +1,14 @@
-//! `interlock job list`, `interlock job get` and `interlock job explain`.
+//! `interlock job list` and `interlock job get`.
 
 use clap::Args;
 
 use super::details;
 use crate::cli::client::ApiClient;
-use crate::cli::text::{job_state, percent, plain, say, stage_state, table, time, width};
-use crate::cli::{Output, json};
+use crate::cli::json;
+use crate::cli::output::{Output, print};
+use crate::cli::pages::Limit;
+use crate::cli::text::{self, job_state, percent, stage_state, table, time, width};
 use crate::proto;
-
-/// Page size of the list.
-const PAGE: u32 = 1_000;
 
 /// The job to show.
 #[derive(Debug, Args)]
@@ -28,45 +27,22 @@ pub(super) struct List {
     /// Order: `create_time`, `end_time` or `priority`, followed by ` desc` for descending [default: create_time desc].
     #[arg(long, default_value = "", hide_default_value = true)]
     order_by: String,
-    /// Maximum number of jobs.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    limit: u32,
+    #[command(flatten)]
+    limit: Limit,
 }
 
 impl List {
     pub(super) async fn run(self, client: &ApiClient, output: Output) -> anyhow::Result<()> {
-        let found = self.jobs(client).await?;
-        if output == Output::Json {
-            return Ok(say(json::text(&found)?)?);
-        }
+        let page = async |page_size, page_token| {
+            let (filter, order_by) = (self.filter.clone(), self.order_by.clone());
+            let request = proto::ListJobsRequest { filter, order_by, page_size, page_token, ..Default::default() };
+            client.answer(client.jobs().list_jobs(client.ask(request))).await
+        };
+        let found = self.limit.pages(page).await?;
         let head = ["JOB", "KIND", "STATE", "DONE", "STAGES", "PRIORITY", "CREATED", "LABELS"];
-        for line in table(&head, found.jobs.iter().map(row), width()) {
-            say(line)?;
-        }
-        if !found.next_page_token.is_empty() {
-            eprintln!("more jobs match: --limit is {}", self.limit);
-        }
+        print(output, &found, |found| table(&head, found.jobs.iter().map(row), width()))?;
+        self.limit.warn_of_more(output, &found.next_page_token);
         Ok(())
-    }
-
-    /// Reads pages until the limit. The page token of the last one is kept if there are more jobs.
-    async fn jobs(&self, client: &ApiClient) -> anyhow::Result<proto::ListJobsResponse> {
-        let mut found = proto::ListJobsResponse::default();
-        loop {
-            let left = self.limit - u32::try_from(found.jobs.len()).unwrap_or(self.limit);
-            let request = proto::ListJobsRequest {
-                filter: self.filter.clone(),
-                order_by: self.order_by.clone(),
-                page_size: i32::try_from(left.min(PAGE)).unwrap_or_default(),
-                page_token: found.next_page_token,
-            };
-            let page = client.message(client.jobs().list_jobs(client.ask(request)).await)?;
-            found.jobs.extend(page.jobs);
-            found.next_page_token = page.next_page_token;
-            if found.next_page_token.is_empty() || found.jobs.len() >= self.limit as usize {
-                return Ok(found);
-            }
-        }
     }
 }
 
@@ -87,54 +63,23 @@ fn row(job: &proto::Job) -> Vec<String> {
 
 impl Named {
     pub(super) async fn get(self, client: &ApiClient, output: Output) -> anyhow::Result<()> {
-        let request = proto::GetJobRequest { job_id: self.job_id };
-        let answer = client.message(client.jobs().get_job(client.ask(request)).await)?;
-        match (output, &answer.job) {
-            (Output::Json, _) => say(json::text(&answer)?)?,
-            (Output::Table, Some(job)) => show(job)?,
-            (Output::Table, None) => {}
-        }
-        Ok(())
-    }
-
-    pub(super) async fn explain(self, client: &ApiClient, output: Output) -> anyhow::Result<()> {
-        let request = proto::ExplainJobRequest { job_id: self.job_id };
-        let answer = client.message(client.jobs().explain_job(client.ask(request)).await)?;
-        if output == Output::Json {
-            return Ok(say(json::text(&answer)?)?);
-        }
-        say(plain(&answer.headline))?;
-        if answer.stages.is_empty() {
-            return Ok(());
-        }
-        let row = |stage: &proto::StageExplanation| {
-            let reason = stage.reason().as_str_name();
-            let reason = reason.strip_prefix("STAGE_WAIT_REASON_").unwrap_or(reason);
-            vec![stage.stage_name.clone(), reason.to_owned(), stage.blocker.clone(), time(stage.until_time)]
-        };
-        say("")?;
-        for line in table(&["STAGE", "REASON", "BLOCKED BY", "UNTIL"], answer.stages.iter().map(row), width()) {
-            say(line)?;
-        }
-        Ok(())
+        let request = proto::GetJobRequest { job_id: self.job_id, ..Default::default() };
+        let answer = client.answer(client.jobs().get_job(client.ask(request))).await?;
+        print(output, &answer, |answer| answer.job.as_ref().map(shown).unwrap_or_default())
     }
 }
 
-fn show(job: &proto::Job) -> anyhow::Result<()> {
-    for (name, value) in facts(job).into_iter().filter(|(_, value)| !value.is_empty()) {
-        say(format!("{name:<11}{}", plain(&value)))?;
-    }
-    say("")?;
+fn shown(job: &proto::Job) -> Vec<String> {
+    let mut lines = text::facts(facts(job));
+    lines.push(String::new());
     let head = ["STAGE", "STATE", "DONE", "ATTEMPT", "QUEUE", "WORKER", "AFTER", "MESSAGE"];
-    for line in table(&head, job.stages.iter().map(stage_row), width()) {
-        say(line)?;
-    }
+    lines.extend(table(&head, job.stages.iter().map(stage_row), width()));
     if job.stages_truncated {
         let total = job.stage_counts.unwrap_or_default().total;
-        say(format!("… {} of {total} stages fit into one answer", job.stages.len()))?;
+        lines.push(format!("… {} of {total} stages fit into one answer", job.stages.len()));
     }
-    details::lines(job).iter().try_for_each(say)?;
-    Ok(())
+    lines.extend(details::lines(job));
+    lines
 }
 
 fn facts(job: &proto::Job) -> Vec<(&'static str, String)> {

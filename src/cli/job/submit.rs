@@ -3,16 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use uuid::Uuid;
 
 use super::follow::Follow;
-use super::stages::{label, payload, stages, text_of};
+use super::stages::stages;
 use super::watch;
 use crate::cli::client::ApiClient;
-use crate::cli::failure::{Exit, Failed};
+use crate::cli::document::{object, pair, text_of};
+use crate::cli::failure::Failed;
+use crate::cli::output::{Output, print};
 use crate::cli::retry::Patience;
-use crate::cli::text::{count, job_state, say};
-use crate::cli::{Output, json};
+use crate::cli::text::{count, job_state};
+use crate::cli::write::RepeatFlag;
 use crate::proto;
 
 /// The job to submit.
@@ -32,14 +33,13 @@ pub(super) struct Submit {
     #[arg(long, value_name = "JSON")]
     stages: Option<String>,
     /// Label to find the job by; may be repeated.
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
     /// Priority, -1000 to 1000; jobs with a higher one are leased first.
     #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
     priority: i32,
-    /// Idempotency key: repeated submissions with the same id make one job [default: a new one].
-    #[arg(long, value_name = "UUID")]
-    request_id: Option<Uuid>,
+    #[command(flatten)]
+    repeat: RepeatFlag,
     /// Watch the job to its end, like `job watch`.
     #[arg(long)]
     watch: bool,
@@ -49,21 +49,17 @@ pub(super) struct Submit {
 
 impl Submit {
     pub(super) async fn run(self, client: &ApiClient, output: Output) -> anyhow::Result<ExitCode> {
-        let request_id = self.request_id.unwrap_or_else(Uuid::new_v4).to_string();
+        let request_id = self.repeat.id();
         let request = self.request(request_id.clone())?;
-        let answer = client.jobs().submit_job(client.ask(request)).await;
-        let answer = client.message(answer).map_err(|failed| advised(failed, &request_id))?;
+        let answer = client.applied(&request_id, client.jobs().submit_job(client.ask(request))).await?;
         let job_id = answer.job.as_ref().map(|job| job.job_id.clone());
-        match output {
-            Output::Json => say(json::text(&answer)?)?,
-            Output::Table => say(summary(&answer))?,
-        }
+        print(output, &answer, |answer| vec![summary(answer)])?;
         let Some(job_id) = job_id.filter(|_| self.watch) else { return Ok(ExitCode::SUCCESS) };
         watch::run(Follow::begun(client.clone(), job_id, &self.patience), output).await
     }
 
     fn request(&self, request_id: String) -> Result<proto::SubmitJobRequest, Failed> {
-        let text = |flag, value: &Option<String>| value.as_deref().map(|value| text_of(flag, value)).transpose();
+        let read_stages = |value: &str| stages(&text_of("--stages", value)?);
         if [&self.payload, &self.stages].iter().all(|value| value.as_deref() == Some("@-")) {
             return Err(Failed::usage("--stages: only one document can come in by @-"));
         }
@@ -71,20 +67,12 @@ impl Submit {
             request_id: Some(request_id),
             job_id: self.job_id.clone(),
             kind: self.kind.clone(),
-            payload: text("--payload", &self.payload)?.map(|text| payload(&text)).transpose()?,
+            payload: self.payload.as_deref().map(|value| object("--payload", value)).transpose()?,
             labels: self.labels.iter().cloned().collect(),
             priority: self.priority,
-            stages: text("--stages", &self.stages)?.map(|text| stages(&text)).transpose()?.unwrap_or_default(),
+            stages: self.stages.as_deref().map(read_stages).transpose()?.unwrap_or_default(),
             ..Default::default()
         })
-    }
-}
-
-/// Adds the request id with which the command can be repeated, if it is unknown whether the request was applied.
-pub(super) fn advised(failed: Failed, request_id: &str) -> Failed {
-    match failed.exit {
-        Exit::Unreachable => failed.advise(&format!("it is safe to repeat this with --request-id {request_id}")),
-        Exit::NotSucceeded | Exit::Usage | Exit::Refused => failed,
     }
 }
 

@@ -12,9 +12,10 @@ use super::lines;
 use super::picture::Picture;
 use crate::cli::client::ApiClient;
 use crate::cli::failure::{Exit, Failed};
+use crate::cli::json;
+use crate::cli::output::Output;
 use crate::cli::retry::Patience;
 use crate::cli::text::{job_state, plain, say};
-use crate::cli::{Output, json};
 use crate::proto::{self, JobState};
 
 /// The job to watch.
@@ -44,8 +45,8 @@ enum View {
 pub(super) async fn run(mut follow: Follow, output: Output) -> anyhow::Result<ExitCode> {
     let mut view = match output {
         Output::Json => View::Json,
-        Output::Table if Term::stdout().is_term() => View::Bars(Bars::new()),
-        Output::Table => View::Lines,
+        Output::Text if Term::stdout().is_term() => View::Bars(Bars::new()),
+        Output::Text => View::Lines,
     };
     let mut picture = Picture::default();
     while !picture.has_ended() {
@@ -62,7 +63,7 @@ pub(super) async fn run(mut follow: Follow, output: Output) -> anyhow::Result<Ex
                 view.show(&response, &unpacked, &picture)?;
             }
             Ok(FollowEvent::Interrupted(why, wait)) => {
-                view.trouble(&format!("{why}; again in {:.1} s", wait.as_secs_f64()))
+                view.trouble(&format!("{why}; again in {:.1} s", wait.as_secs_f64()));
             }
             Err(failed) => {
                 view.end(&picture);

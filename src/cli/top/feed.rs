@@ -59,7 +59,11 @@ async fn watch(client: ApiClient, mut retry: RetrySchedule, sender: mpsc::Sender
 /// Reads until the stream breaks off. `Ok`: the receiver was dropped.
 async fn read(client: &ApiClient, sender: &mpsc::Sender<WatchEvent>, has_begun: &mut bool) -> Result<(), Status> {
     let request = proto::WatchJobsRequest { filter: "state = RUNNING".to_owned() };
-    let mut stream = client.jobs().watch_jobs(client.open(request)).await?.into_inner();
+    let mut jobs = client.jobs();
+    let opening = jobs.watch_jobs(client.open(request));
+    // Later, tables are on the terminal.
+    let opened = if *has_begun { opening.await } else { client.noticed(opening).await };
+    let mut stream = opened?.into_inner();
     let mut event = WatchEvent::Started;
     loop {
         if sender.send(event).await.is_err() {

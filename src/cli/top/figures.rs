@@ -4,10 +4,9 @@ use prost_types::Timestamp;
 
 use crate::proto::GetStatisticsResponse;
 
-/// The statistics line.
 #[derive(Debug, PartialEq)]
 pub struct StatisticsLine {
-    /// Sample time.
+    /// Time of the sample. None: there is none yet.
     pub time: Option<Timestamp>,
     /// The text; empty if the server sent no statistics.
     pub line: String,
@@ -28,8 +27,15 @@ impl StatisticsLine {
             if seconds > 0.0 { counted as f64 / seconds } else { 0.0 }
         };
         let rates = if before.is_some() { "" } else { "   (rates since its start)" };
+        // Only where there are timelines.
+        let timelines = now.timelines.filter(|timelines| timelines.completed + timelines.operations > 0);
+        let timelines = timelines.map(|timelines| {
+            let (running, most, waiting) = (timelines.operations, timelines.max_operations, timelines.waiting);
+            format!("   timeline calls {running} of {most}, {waiting} waiting, {} rejected", timelines.rejected)
+        });
+        let timelines = timelines.unwrap_or_default();
         let line = format!(
-            "calls {:.0}/s   in flight {}   writes {:.0}/s   waiting {}   conflicts {:.0}/s   connections {} of {}   idle workers {}{rates}",
+            "calls {:.0}/s   in flight {}   writes {:.0}/s   waiting {}   conflicts {:.0}/s   connections {} of {}   idle workers {}{timelines}{rates}",
             per_second(calls),
             now.rpcs.iter().map(|rpc| rpc.in_flight).sum::<i64>(),
             per_second(|statistics| statistics.writer.map_or(0, |writer| writer.operations)),
@@ -54,7 +60,7 @@ fn seconds(time: Option<Timestamp>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{PoolStatistics, RpcStatistics, WriterStatistics};
+    use crate::proto::{PoolStatistics, RpcStatistics, TimelineStatistics, WriterStatistics};
 
     fn statistics(at: i64, calls: i64) -> GetStatisticsResponse {
         let calls = [("OK".to_owned(), calls)].into();
@@ -78,5 +84,10 @@ mod tests {
         let other = GetStatisticsResponse { start_time: None, ..statistics(110, 500) };
         assert!(line(&statistics(112, 24), Some(&other)).starts_with("calls 2/s "), "a server that was started again");
         assert_eq!(line(&GetStatisticsResponse::default(), None), "");
+        let timelines =
+            TimelineStatistics { max_operations: 50, operations: 3, waiting: 2, rejected: 1, ..Default::default() };
+        let timelines = GetStatisticsResponse { timelines: Some(timelines), ..statistics(110, 500) };
+        assert!(line(&timelines, None).contains("   timeline calls 3 of 50, 2 waiting, 1 rejected   (rates"));
+        assert!(!line(&statistics(110, 500), None).contains("timeline"));
     }
 }

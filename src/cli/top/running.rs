@@ -7,7 +7,6 @@ use prost::Message as _;
 use crate::proto::watch_jobs_response::Update;
 use crate::proto::{self, StageState};
 
-/// All running jobs.
 #[derive(Default)]
 pub struct Running {
     jobs: BTreeMap<String, RunningJob>,
@@ -15,7 +14,6 @@ pub struct Running {
     pub is_caught_up: bool,
 }
 
-/// A running job.
 pub struct RunningJob {
     /// Its current state, without stages.
     pub job: proto::Job,

@@ -7,6 +7,7 @@ use prost_types::Timestamp;
 use super::figures::StatisticsLine;
 use super::running::{Running, RunningJob};
 use crate::cli::client::ApiClient;
+use crate::cli::pending::{PendingStages, ReadyCount};
 use crate::cli::text::{count, percent, plain, seconds, table};
 use crate::proto::Stage;
 
@@ -15,15 +16,20 @@ const ROWS: usize = 100;
 /// Maximum rows in a terminal, so that all tables fit.
 const TERMINAL_ROWS: usize = 12;
 
+/// What is shown.
+pub struct View<'a> {
+    pub running: &'a Running,
+    /// Maximum number of jobs.
+    pub limit: usize,
+    pub pending: &'a PendingStages,
+    pub figures: &'a StatisticsLine,
+    /// Why the watch broke off. None: it has not.
+    pub trouble: Option<&'a str>,
+}
+
 /// All lines, each truncated to `width`. None: not truncated.
-pub fn lines(
-    running: &Running,
-    limit: usize,
-    client: &ApiClient,
-    figures: &StatisticsLine,
-    trouble: Option<&str>,
-    width: Option<usize>,
-) -> Vec<String> {
+pub fn lines(view: &View<'_>, client: &ApiClient, width: Option<usize>) -> Vec<String> {
+    let &View { running, limit, pending, figures, trouble } = view;
     let jobs: Vec<_> = running.first(limit).collect();
     let mut stages: Vec<_> =
         jobs.iter().flat_map(|running| running.stages.values().map(|stage| (*running, stage))).collect();
@@ -55,6 +61,7 @@ pub fn lines(
         lines.extend(table(head, rows, None));
         lines.extend((left > 0).then(|| format!("… and {left} more")));
     };
+    add(&["READY IN QUEUE", "STAGES", "JOBS", "OLDEST JOB"], ready(pending, figures.time));
     add(&["QUEUE", "STAGES", "WORKERS", "JOBS"], queues(&stages));
     add(
         &["WORKER", "QUEUE", "JOB", "STAGE", "ATTEMPT", "DONE", "FOR", "MESSAGE"],
@@ -64,12 +71,21 @@ pub fn lines(
         &["JOB", "KIND", "DONE", "STAGES", "READY", "BACKOFF", "FOR"],
         jobs.iter().map(|running| job(running, figures.time)).collect(),
     );
+    lines.extend(pending.rest());
     let cut = |line: String| width.map_or(line.clone(), |width| console::truncate_str(&line, width, "…").into_owned());
     lines.into_iter().map(cut).collect()
 }
 
 fn worker(stage: &Stage) -> &str {
     stage.lease.as_ref().map_or("", |lease| &lease.worker_id)
+}
+
+/// Ready stages by queue, and the age of the oldest job that they are of.
+fn ready(pending: &PendingStages, now: Option<Timestamp>) -> Vec<Vec<String>> {
+    let row = |(queue, ready): (&String, &ReadyCount)| {
+        vec![queue.clone(), ready.stages.to_string(), ready.jobs.to_string(), since(ready.oldest, now)]
+    };
+    pending.queues.iter().map(row).collect()
 }
 
 fn queues(stages: &[(&RunningJob, &Stage)]) -> Vec<Vec<String>> {

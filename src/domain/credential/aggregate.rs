@@ -1,6 +1,6 @@
 //! The key ring as an aggregate: the credentials are below it. There is one, which is always there.
 
-use super::KeyRing;
+use super::key_ring::KeyRing;
 use crate::domain::aggregate::Aggregate;
 use crate::domain::id::NamespaceId;
 use crate::domain::time::Timestamp;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{ApiKey, KeyId};
+use super::ApiKey;
+use super::key_text::KeyId;
 use crate::domain::id::Name;
 
 /// All credentials at one version.

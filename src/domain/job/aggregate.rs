@@ -1,6 +1,7 @@
 //! A job as an aggregate: its stages and leases are below it.
 
-use super::{Job, JobChanges};
+use super::Job;
+use super::tx::JobChanges;
 use crate::domain::aggregate::{Aggregate, Effects};
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::time::Timestamp;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Job, JobState, JobTx};
+use super::tx::JobTx;
+use super::{Job, JobState};
 use crate::domain::event::EventKind;
 use crate::domain::failure::{Failure, FailureClass, FailureReport};
 use crate::domain::id::{Name, StageNo};

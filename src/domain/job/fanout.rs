@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::replan::StagePlan;
-use super::{Job, JobChanges, JobMeta, JobState, JobTx, Tally};
+use super::tx::{JobChanges, JobTx};
+use super::{Job, JobMeta, JobState, Tally};
 use crate::domain::event::EventKind;
 use crate::domain::graph::Graph;
 use crate::domain::id::{JobKey, StageNo};
@@ -62,7 +63,7 @@ impl NewJob {
         };
         let mut tx = JobTx::begin(Arc::new(job), now);
         tx.record_event(EventKind::JobSubmitted);
-        tx.changes().payload = self.payload.clone();
+        tx.changes().payload.clone_from(&self.payload);
         tx.place(&self.stages, path, fencing_floor, None)?;
         Ok(tx.finish().expect("a submission changes the job"))
     }
@@ -167,7 +168,7 @@ impl JobTx {
     /// Makes blocked stages ready that have no open dependency, and skips those that can never run.
     fn open(&mut self, numbers: &[StageNo]) {
         let mut skipped = Vec::new();
-        for &no in numbers.iter() {
+        for &no in numbers {
             if self.job.stages[no].phase() != StagePhase::Blocked {
                 continue;
             }

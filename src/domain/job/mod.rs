@@ -87,7 +87,7 @@ pub enum JobState {
 
 /// State of a job without its data. Numbers are those of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // They are those of JobState.
+#[allow(missing_docs, reason = "they are those of JobState")]
 pub enum JobPhase {
     Pending = 1,
     Running = 2,

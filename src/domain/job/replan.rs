@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Job, JobTx};
+use super::Job;
+use super::tx::JobTx;
 use crate::domain::graph::cycle;
 use crate::domain::id::{StageNo, hashed};
 use crate::domain::json::Document;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Job, JobState, JobTx};
+use super::tx::JobTx;
+use super::{Job, JobState};
 use crate::domain::event::EventKind;
 use crate::domain::failure::{Failure, FailureClass, FailureReport};
 use crate::domain::id::{LeaseToken, Name, StageNo};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{DEFAULT_GRACE, JobState, JobTx};
+use super::tx::JobTx;
+use super::{DEFAULT_GRACE, JobState};
 use crate::domain::failure::{Failure, FailureClass, FailureReport};
 use crate::domain::id::StageNo;
 use crate::domain::stage::{DependsWhen, Stage, StagePhase, StageState};

@@ -78,7 +78,7 @@ impl AdaptiveLimit {
 
     /// Records the outcome of a call: class of the failure (`None`: success), duration, and the wait that the service asked for.
     /// `saturated`: at least half of the limit was in use with the grant; otherwise a success says nothing about a higher limit.
-    #[expect(clippy::too_many_arguments)] // They are facts about one call and all of different types.
+    #[expect(clippy::too_many_arguments, reason = "they are facts about one call and all of different types")]
     pub fn ended(
         &mut self,
         policy: &AdaptivePolicy,

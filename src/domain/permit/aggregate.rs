@@ -10,7 +10,7 @@ impl Aggregate for Resource {
     type Key = ResourceKey;
     type Effects = ();
 
-    // Expiries of permits.
+    // Expiries of permits are extended without a new version.
     const HAS_UNVERSIONED_ROWS: bool = true;
 
     fn namespace(key: &ResourceKey) -> Option<NamespaceId> {

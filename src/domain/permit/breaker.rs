@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::breaker_counts::BreakerCounts;
+use super::breaker_counts::{BreakerCounts, is_zero};
 use super::policy::BreakerPolicy;
 use crate::domain::failure::FailureClass;
 use crate::domain::time::Timestamp;
@@ -287,10 +287,6 @@ fn open_time(policy: &BreakerPolicy, times: u32) -> Duration {
         Duration::try_from_secs_f64(policy.open_for.as_secs_f64() * factor).unwrap_or(policy.max_open)
     };
     grown.min(policy.max_open)
-}
-
-pub(super) fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::breaker::is_zero;
 use super::policy::BreakerPolicy;
 use crate::domain::time::Timestamp;
 
@@ -149,4 +148,9 @@ fn window_micros(policy: &BreakerPolicy) -> u64 {
 /// Begin of the window: calls at this time or earlier are outside of it.
 fn window_begin(policy: &BreakerPolicy, now: Timestamp) -> Timestamp {
     Timestamp(now.0.saturating_sub(i64::try_from(window_micros(policy)).unwrap_or(i64::MAX)))
+}
+
+/// Tells serde that a count need not be stored.
+pub(super) fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::breaker::is_zero;
+use super::breaker_counts::is_zero;
 use crate::domain::time::Timestamp;
 
 /// Lowest learned rate, per second: one call in ten seconds finds out whether the service allows more.

@@ -11,6 +11,7 @@ pub mod availability;
 pub mod breaker;
 mod breaker_counts;
 mod learner;
+mod micros;
 pub mod policy;
 pub mod resource;
 pub mod step_back;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::micros;
+
 /// Rules by which permits of a resource are granted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
@@ -19,7 +21,7 @@ pub struct Policy {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<RatePolicy>,
     /// Minimum time between two grants, in whole microseconds. `None`: none.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_micros")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "micros::optional")]
     pub min_interval: Option<Duration>,
     /// Circuit breaker. `None`: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,7 +108,7 @@ pub struct AdaptivePolicy {
     /// Factor of a decrease: above 0, below 1. Default 0.5.
     pub decrease: f64,
     /// Latency above which a success counts as overload, in whole microseconds. `None`: no success does.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "optional_micros")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "micros::optional")]
     pub latency_target: Option<Duration>,
     /// Whether the rate that the service allows is learned too, from its refusals. Experimental, see `learner.rs`.
     #[serde(default)]
@@ -117,39 +119,6 @@ impl AdaptivePolicy {
     /// The defaults with this highest limit.
     pub fn up_to(max: i64) -> Self {
         Self { min: 1, max, increase: 1.0, decrease: 0.5, latency_target: None, learn_rate: false }
-    }
-}
-
-/// Serializes durations as whole microseconds, which is shorter than serde's pair of seconds and nanoseconds.
-pub(super) mod micros {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_micros)
-    }
-}
-
-/// The same for optional durations.
-mod optional_micros {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-        match duration {
-            Some(duration) => super::micros::serialize(duration, serializer),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_micros))
     }
 }
 

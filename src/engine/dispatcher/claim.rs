@@ -13,12 +13,11 @@ use tracing::{Instrument, Span};
 use super::heads::HeadTable;
 use super::leasing::InHand;
 use super::share::Share;
-use super::waiting::{Line, Served, Waiter};
+use super::waiting::{Line, Served, WaitingPoll};
 use super::window::MAX_ROWS;
 use super::{Dispatcher, Leased, Leases, PollEnd};
-use crate::domain::ready::ReadyPosition;
+use crate::domain::ready::{QueueKey, ReadyPosition};
 use crate::error::{Error, Result};
-use crate::feed::QueueKey;
 use crate::store::ready::HeadRange;
 
 /// Interval of the regular looks, which find stages that other servers made ready without a hint.
@@ -58,7 +57,7 @@ impl Dispatcher {
             while self.look(is_regular).await {}
         }
         let remaining = {
-            let mut waiting = self.waiting();
+            let mut waiting = self.waiting.lock();
             self.is_closed.store(true, Ordering::Release);
             waiting.take_all()
         };
@@ -77,13 +76,14 @@ impl Dispatcher {
         let mut any = false;
         for (round, most) in ROUNDS.into_iter().enumerate() {
             if let Err(error) = self.read(&queues, (round, most), is_regular, share.as_ref()).await {
-                for waiter in self.waiting().take_impatient(last) {
+                let impatient = self.waiting.lock().take_impatient(last);
+                for waiter in impatient {
                     self.answer(waiter, Err(error.clone()));
                 }
                 return false;
             }
             let (served, unknown) = {
-                let mut waiting = self.waiting();
+                let mut waiting = self.waiting.lock();
                 let heads = &mut self.engine.shared().heads.lock();
                 waiting.assign(heads, &queues, share.as_ref(), round + 1 == ROUNDS.len())
             };
@@ -94,23 +94,24 @@ impl Dispatcher {
                 break;
             }
         }
-        for waiter in self.waiting().take_impatient(last) {
+        let impatient = self.waiting.lock().take_impatient(last);
+        for waiter in impatient {
             self.answer(waiter, Ok(Vec::new()));
         }
         self.engine.shared().heads.lock().mark_dirty(queues.iter().cloned());
         any && !queues.is_empty()
     }
 
-    /// Changed queues that have waiting polls (on a regular look, all queues that have some), and the id of the newest poll.
+    /// Changed queues that have waiting polls (on a regular look, all queues that have some), and the number of the newest entry.
     fn queues_to_look_at(&self, is_regular: bool) -> (Vec<QueueKey>, u64) {
-        let waiting = self.waiting();
+        let waiting = self.waiting.lock();
         let mut heads = self.engine.shared().heads.lock();
         let mut dirty = heads.take_dirty();
         dirty.retain(|queue| waiting.line(queue).is_some());
         if is_regular {
             dirty.extend(waiting.queues().cloned());
         }
-        (dirty.into_iter().collect(), waiting.last())
+        (dirty.into_iter().collect(), waiting.last_entry())
     }
 
     /// Share of the stages that this server prefers. None: it takes stages in order, because it is the only server or lost no race recently.
@@ -131,7 +132,7 @@ impl Dispatcher {
         let shared = self.engine.shared();
         let reads = Reads { is_regular, has_others: shared.permits.has_others(), share };
         let mut ranges = {
-            let waiting = self.waiting();
+            let waiting = self.waiting.lock();
             let mut heads = shared.heads.lock();
             let lines = queues.iter().filter_map(|queue| Some((queue, waiting.line(queue)?)));
             lines.flat_map(|(queue, line)| reads.of(queue, &mut heads, line)).collect::<Vec<_>>()
@@ -165,31 +166,31 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn answer(&self, waiter: Waiter, leased: Result<Vec<Leased>>) {
+    pub(super) fn answer(&self, waiter: WaitingPoll, leased: Result<Vec<Leased>>) {
         let end = leased.map(|items| PollEnd::Leased(self.leases(&waiter, items)));
         // If the caller has gone, the leases are dropped, which releases them.
         let _gone = waiter.answer.send(end);
     }
 
-    pub(super) fn leases(&self, waiter: &Waiter, items: Vec<Leased>) -> Leases {
+    pub(super) fn leases(&self, waiter: &WaitingPoll, items: Vec<Leased>) -> Leases {
         match waiter.poll.request {
             Some(_) => Leases::repeatable(&self.engine, items),
             None => Leases::on_the_way(&self.engine, items),
         }
     }
 
-    pub(super) fn wait_on(&self, id: u64, mut waiter: Waiter) {
+    pub(super) fn wait_on(&self, id: u64, mut waiter: WaitingPoll) {
         waiter.since = Instant::now();
         let queues = super::queues(&waiter.poll);
         {
-            let mut waiting = self.waiting();
+            let mut waiting = self.waiting.lock();
             if !self.is_closed.load(Ordering::Acquire) {
+                self.engine.shared().heads.lock().mark_dirty(queues);
                 let superseded = waiting.put_back(id, waiter);
                 drop(waiting);
                 if let Some(waiter) = superseded {
                     let _gone = waiter.answer.send(Ok(PollEnd::Superseded));
                 }
-                self.engine.shared().heads.lock().mark_dirty(queues);
                 self.arrived.notify_one();
                 return;
             }

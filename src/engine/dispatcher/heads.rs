@@ -20,10 +20,9 @@ use super::share::LostRaces;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Job, JobChanges};
 use crate::domain::permit::ResourceKey;
-use crate::domain::ready::{ReadyChange, ReadyPosition, ReadyStage};
+use crate::domain::ready::{QueueKey, ReadyChange, ReadyPosition, ReadyStage};
 use crate::domain::stage::Stage;
 use crate::domain::time::Timestamp;
-use crate::feed::QueueKey;
 use crate::figures::dispatch::DispatchFigures;
 use crate::store::ready::HeadRange;
 
@@ -92,13 +91,13 @@ impl Note {
 }
 
 /// A job before and after a commit, and its changes. None before: it was created. None after: it was deleted.
-pub type Committed<'a> = (Option<&'a Job>, Option<&'a Job>, &'a JobChanges);
+pub type CommittedJob<'a> = (Option<&'a Job>, Option<&'a Job>, &'a JobChanges);
 
 impl Heads {
     /// Notes the changes of jobs by a commit at `now`. `has_line` returns whether stages wait for a resource, so that new ones may wait behind them.
     pub fn note<'a>(
         &self,
-        jobs: impl Iterator<Item = Committed<'a>>,
+        jobs: impl Iterator<Item = CommittedJob<'a>>,
         now: Timestamp,
         has_line: &dyn Fn(ResourceKey) -> bool,
     ) {
@@ -288,7 +287,7 @@ impl HeadTable {
 
     fn note_job(
         &mut self,
-        (base, job, changes): Committed<'_>,
+        (base, job, changes): CommittedJob<'_>,
         now: Timestamp,
         has_line: &dyn Fn(ResourceKey) -> bool,
     ) {
@@ -315,7 +314,7 @@ impl HeadTable {
                     self.apply(Note::Added(job.ready_stage(stage, now)));
                 }
                 ReadyChange::Moved => {
-                    was.into_iter().for_each(|(base, was)| self.move_stage((base, was), (job, stage)))
+                    was.into_iter().for_each(|(base, was)| self.move_stage((base, was), (job, stage)));
                 }
                 ReadyChange::Ended => was.into_iter().for_each(|(base, was)| self.end(base, was)),
             }

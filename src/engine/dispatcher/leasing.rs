@@ -5,13 +5,13 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use uuid::Uuid;
 
-use super::waiting::Waiter;
+use super::waiting::WaitingPoll;
 use super::{Dispatcher, Leased, PollEnd};
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::LeaseRequest;
 use crate::domain::ready::ReadyStage;
 use crate::domain::request::RequestIdentity;
-use crate::engine::Shared;
+use crate::engine::shared::Shared;
 use crate::error::{Error, Result};
 use crate::operation::Reply;
 use crate::operation::lease_stages::LeaseStages;
@@ -22,7 +22,6 @@ type OfJob = (JobKey, Vec<(StageNo, LeaseRequest)>, Vec<RequestIdentity>);
 /// Result of leasing the stages that were picked for a poll.
 #[derive(Default)]
 struct Outcome {
-    /// Granted leases.
     items: Vec<Leased>,
     /// Whether stages were blocked or lost to a concurrent write, so that a further look may find others.
     looks_again: bool,
@@ -59,7 +58,7 @@ impl Drop for InHand {
 impl Dispatcher {
     /// Leases picked stages to the worker and answers its poll. If none could be leased, the poll waits again; a poll with a wait of 0 does so only
     /// if a further look may find others.
-    pub(super) async fn serve(self: Arc<Self>, id: u64, waiter: Waiter, mut stages: InHand) {
+    pub(super) async fn serve(self: Arc<Self>, id: u64, waiter: WaitingPoll, mut stages: InHand) {
         if waiter.answer.is_closed() {
             return;
         }
@@ -79,9 +78,9 @@ impl Dispatcher {
     }
 
     /// Ends a repeat of this call that arrived while this one was served: the repeat has to load what was granted.
-    fn end_repeats(&self, served: &Waiter) {
+    fn end_repeats(&self, served: &WaitingPoll) {
         let Some(request) = served.poll.request else { return };
-        let repeat = self.waiting().take_request(request.identity.key);
+        let repeat = self.waiting.lock().take_request(request.identity.key);
         if let Some(repeat) = repeat {
             let leases = self.leases(&repeat, Vec::new());
             let _gone = repeat.answer.send(Ok(PollEnd::GrantedBefore(leases)));
@@ -95,7 +94,7 @@ impl Dispatcher {
     }
 
     /// Reads further stages of the group of the first picked one and takes them in hand.
-    pub(super) async fn add_group(&self, waiter: &Waiter, stages: &mut Vec<ReadyStage>) {
+    pub(super) async fn add_group(&self, waiter: &WaitingPoll, stages: &mut Vec<ReadyStage>) {
         let more = waiter.poll.max_stages.saturating_sub(stages.len());
         let Some(head) = stages.first().filter(|head| head.group_key.is_some() && !head.alone && more > 0).cloned()
         else {
@@ -111,7 +110,7 @@ impl Dispatcher {
     }
 
     /// Leases the picked stages, with one operation per job. Fails only if no stage was leased.
-    async fn lease_all(&self, waiter: &Waiter, picked: &mut InHand) -> Result<Outcome> {
+    async fn lease_all(&self, waiter: &WaitingPoll, picked: &mut InHand) -> Result<Outcome> {
         // Jobs in the order in which their stages were picked.
         let mut by_job: Vec<OfJob> = Vec::with_capacity(picked.stages.len());
         let mut places: HashMap<JobKey, usize> = HashMap::default();

@@ -28,13 +28,13 @@ use uuid::Uuid;
 use super::Engine;
 use crate::domain::id::{LeaseToken, Name, NamespaceId, StageNo};
 use crate::domain::job::{Job, StageCredential};
+use crate::domain::ready::QueueKey;
 use crate::domain::request::RequestIdentity;
 use crate::error::{Error, Result};
-use crate::feed::QueueKey;
 use crate::operation::end_stage::{End, EndStage};
 use crate::operation::target::StageTarget;
 use crate::spans;
-use waiting::{Waiter, Waiting};
+use waiting::{Waiting, WaitingPoll};
 
 /// Polls that may wait at once. Beyond it a poll is refused as overload.
 const MAX_WAITING: usize = 20_000;
@@ -138,7 +138,7 @@ impl Dispatcher {
         let (answer, mut leased) = oneshot::channel();
         let queues = queues(&poll);
         let id = {
-            let mut waiting = self.waiting();
+            let mut waiting = self.waiting.lock();
             if self.is_closed.load(Ordering::Acquire) {
                 return Err(Error::Draining);
             }
@@ -151,9 +151,10 @@ impl Dispatcher {
                 let _gone = earlier.answer.send(Ok(PollEnd::Superseded));
             }
             let (once, since) = (poll.wait.is_zero(), Instant::now());
-            waiting.add(Waiter { once, poll, since, answer, span: spans::current_call() })
+            // Under the same lock as the poll is added: a look that covers the poll must also cover its queues.
+            self.engine.shared().heads.lock().mark_dirty(queues);
+            waiting.add(WaitingPoll { once, poll, since, entry: 0, answer, span: spans::current_call() })
         };
-        self.engine.shared().heads.lock().mark_dirty(queues);
         let guard = Leaving { dispatcher: self, id };
         self.arrived.notify_one();
         // A poll with a wait of 0 is answered by the first look that includes it.
@@ -161,7 +162,7 @@ impl Dispatcher {
         if let Ok(answer) = tokio::time::timeout_at(answer_by, &mut leased).await {
             return answer.unwrap_or(Err(Error::Draining));
         }
-        if self.waiting().remove(guard.id).is_some() {
+        if self.waiting.lock().remove(guard.id).is_some() {
             return Ok(nothing());
         }
         // The poll is being served.
@@ -174,7 +175,7 @@ impl Dispatcher {
     /// Time since the last poll of a queue on this server; 0 while one waits. None: no poll is remembered.
     pub fn last_poll(&self, namespace: NamespaceId, queue: &str) -> Option<Duration> {
         let polled = self.polled.lock();
-        if self.waiting().wants(namespace, queue) {
+        if self.waiting.lock().wants(namespace, queue) {
             return Some(Duration::ZERO);
         }
         polled.get(&(namespace, queue.into())).map(Instant::elapsed)
@@ -182,7 +183,7 @@ impl Dispatcher {
 
     /// Number of waiting polls.
     pub fn waiting_polls(&self) -> usize {
-        self.waiting().len()
+        self.waiting.lock().len()
     }
 
     fn note_poll(&self, poll: &Poll) {
@@ -194,10 +195,6 @@ impl Dispatcher {
             let now = Instant::now();
             polled.extend(queues(poll).into_iter().map(|queue| (queue, now)));
         }
-    }
-
-    fn waiting(&self) -> parking_lot::MutexGuard<'_, Waiting> {
-        self.waiting.lock()
     }
 }
 
@@ -214,12 +211,11 @@ struct Leaving<'a> {
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        self.dispatcher.waiting().remove(self.id);
+        self.dispatcher.waiting.lock().remove(self.id);
     }
 }
 
 impl Leases {
-    /// The leased stages.
     pub fn items(&self) -> &[Leased] {
         &self.items
     }

@@ -13,25 +13,26 @@ use super::share::Share;
 use super::window::LEFT_FOR;
 use super::{Poll, PollEnd};
 use crate::domain::id::NamespaceId;
-use crate::domain::ready::{ReadyPosition, ReadyStage};
+use crate::domain::ready::{QueueKey, ReadyPosition, ReadyStage};
 use crate::domain::request::RequestKey;
 use crate::error::Result;
-use crate::feed::QueueKey;
 
-/// A waiting poll.
-pub struct Waiter {
+/// A LeaseStages call, or the demand of a Work stream, while it waits for ready stages.
+pub struct WaitingPoll {
     pub poll: Poll,
     /// Whether the poll ends after the first look, with or without stages.
     pub once: bool,
     /// Time at which the poll arrived, or was put back because no picked stage could be leased.
     pub since: Instant,
+    /// Number of the arrival or return, counted by [`Waiting`].
+    pub entry: u64,
     pub answer: oneshot::Sender<Result<PollEnd>>,
     /// Span of the call. None: the call is not traced.
     pub span: Option<Span>,
 }
 
 /// A poll that no longer waits: its id, which gives its place, the poll, and the stages picked for it.
-pub type Served = (u64, Waiter, Vec<ReadyStage>);
+pub type Served = (u64, WaitingPoll, Vec<ReadyStage>);
 
 /// The polls that wait for one queue.
 #[derive(Debug, Default)]
@@ -46,7 +47,6 @@ pub struct Line {
 }
 
 impl Line {
-    /// Number of polls.
     pub fn polls(&self) -> usize {
         self.ids.len()
     }
@@ -55,8 +55,10 @@ impl Line {
 /// All waiting polls, by id in the order of arrival.
 #[derive(Default)]
 pub struct Waiting {
-    waiters: BTreeMap<u64, Waiter>,
+    waiters: BTreeMap<u64, WaitingPoll>,
     next: u64,
+    /// Arrivals and returns of polls until now.
+    entries: u64,
     /// The waiting poll of each `request_id`. There is at most one: a newer poll replaces it.
     by_request: HashMap<RequestKey, u64>,
     by_queue: HashMap<QueueKey, Line>,
@@ -67,7 +69,7 @@ impl Waiting {
         self.waiters.len()
     }
 
-    pub fn add(&mut self, waiter: Waiter) -> u64 {
+    pub fn add(&mut self, waiter: WaitingPoll) -> u64 {
         self.next += 1;
         let id = self.next;
         self.insert(id, waiter);
@@ -75,7 +77,7 @@ impl Waiting {
     }
 
     /// Puts a poll that got no lease back at its place. Returns the poll if another one with its `request_id` waits now.
-    pub fn put_back(&mut self, id: u64, waiter: Waiter) -> Option<Waiter> {
+    pub fn put_back(&mut self, id: u64, waiter: WaitingPoll) -> Option<WaitingPoll> {
         if request(&waiter).is_some_and(|key| self.by_request.contains_key(&key)) {
             return Some(waiter);
         }
@@ -83,7 +85,9 @@ impl Waiting {
         None
     }
 
-    fn insert(&mut self, id: u64, waiter: Waiter) {
+    fn insert(&mut self, id: u64, mut waiter: WaitingPoll) {
+        self.entries += 1;
+        waiter.entry = self.entries;
         self.by_request.extend(request(&waiter).map(|key| (key, id)));
         for queue in super::queues(&waiter.poll) {
             let line = self.by_queue.entry(queue).or_default();
@@ -95,7 +99,7 @@ impl Waiting {
         self.waiters.insert(id, waiter);
     }
 
-    pub fn remove(&mut self, id: u64) -> Option<Waiter> {
+    pub fn remove(&mut self, id: u64) -> Option<WaitingPoll> {
         let waiter = self.waiters.remove(&id)?;
         if let Some(key) = request(&waiter) {
             self.by_request.remove(&key);
@@ -113,7 +117,7 @@ impl Waiting {
     }
 
     /// Removes the poll with a `request_id` and returns it. None: none waits.
-    pub fn take_request(&mut self, key: RequestKey) -> Option<Waiter> {
+    pub fn take_request(&mut self, key: RequestKey) -> Option<WaitingPoll> {
         let id = self.by_request.get(&key).copied()?;
         self.remove(id)
     }
@@ -122,9 +126,9 @@ impl Waiting {
         self.by_queue.contains_key(&(namespace, queue.into()))
     }
 
-    /// Id of the newest poll, and the last that the next look covers.
-    pub fn last(&self) -> u64 {
-        self.next
+    /// Number of the newest arrival or return, and the last that the next look covers.
+    pub fn last_entry(&self) -> u64 {
+        self.entries
     }
 
     /// The polls that wait for a queue. None: there are none.
@@ -179,15 +183,15 @@ impl Waiting {
         (served, unknown)
     }
 
-    /// Removes the polls with an id up to `last` that end after one look, and returns them.
-    pub fn take_impatient(&mut self, last: u64) -> Vec<Waiter> {
-        let impatient = |(id, waiter): (&u64, &Waiter)| (*id <= last && waiter.once).then_some(*id);
+    /// Removes the polls that end after one look and that a look up to the entry `last` covered, and returns them.
+    pub fn take_impatient(&mut self, last: u64) -> Vec<WaitingPoll> {
+        let impatient = |(id, waiter): (&u64, &WaitingPoll)| (waiter.entry <= last && waiter.once).then_some(*id);
         let ids: Vec<u64> = self.waiters.iter().filter_map(impatient).collect();
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     /// Removes all polls and returns them.
-    pub fn take_all(&mut self) -> Vec<Waiter> {
+    pub fn take_all(&mut self) -> Vec<WaitingPoll> {
         self.by_request.clear();
         self.by_queue.clear();
         std::mem::take(&mut self.waiters).into_values().collect()
@@ -196,7 +200,7 @@ impl Waiting {
 
 /// Picks the first stages for a poll. Returns them and the queues whose next stage is not known. A stage that is leased alone is picked only as
 /// the first one, and then without others. With `same_group`, known stages of the first one's group are added, if it has a group key.
-fn take(waiter: &Waiter, heads: &mut HeadTable, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {
+fn take(waiter: &WaitingPoll, heads: &mut HeadTable, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {
     let poll = &waiter.poll;
     let queues = super::queues(poll);
     let most = wanted(poll).min(heads.room());
@@ -255,7 +259,7 @@ fn wanted(poll: &Poll) -> usize {
     if poll.same_group { 1 } else { poll.max_stages }
 }
 
-fn request(waiter: &Waiter) -> Option<RequestKey> {
+fn request(waiter: &WaitingPoll) -> Option<RequestKey> {
     Some(waiter.poll.request?.identity.key)
 }
 

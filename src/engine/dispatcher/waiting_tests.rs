@@ -26,7 +26,8 @@ fn line(polls: &[(usize, bool)]) -> Waiting {
             deadline: None,
             request: None,
         };
-        line.add(Waiter { poll, once: true, since: Instant::now(), answer: oneshot::channel().0, span: None });
+        let answer = oneshot::channel().0;
+        line.add(WaitingPoll { poll, once: true, since: Instant::now(), entry: 0, answer, span: None });
     }
     line
 }
@@ -112,6 +113,22 @@ fn what_a_line_wants_follows_who_is_in_it() {
     assert_eq!(wanted(&line), Some((6, 2, 2)));
     line.take_impatient(3);
     assert_eq!(wanted(&line), None);
+}
+
+#[test]
+fn a_look_ends_only_the_polls_that_it_covered() {
+    let mut line = line(&[(1, false), (1, false)]);
+    let last = line.last_entry();
+    let returned = line.remove(1).expect("it waits");
+    assert!(line.put_back(1, returned).is_none());
+    line.add(outside());
+    assert_eq!(line.take_impatient(last).len(), 1, "the one that stayed");
+    assert_eq!(line.take_impatient(line.last_entry()).len(), 2);
+}
+
+/// A poll that waits nowhere yet.
+fn outside() -> WaitingPoll {
+    line(&[(1, false)]).remove(1).expect("it waits")
 }
 
 /// A poll of several queues.

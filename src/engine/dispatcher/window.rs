@@ -24,7 +24,7 @@ pub enum Reach {
     Nothing,
     /// Up to and including this position.
     To(ReadyPosition),
-    /// The whole queue.
+    /// The window reaches to the end of the queue.
     End,
 }
 

@@ -7,15 +7,18 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::Lane;
+use crate::engine::loading::Wanted;
 use crate::engine::loading::{begin, load};
+use crate::engine::outcome::CommitOutcome;
 use crate::engine::roots::Roots;
-use crate::engine::round::{COMMIT_TIMEOUT, CommitOutcome, Round, Wanted};
+use crate::engine::round::{COMMIT_TIMEOUT, Round};
 use crate::engine::traced::GroupSpan;
 use crate::engine::work::{Retry, Work};
 use crate::error::Error;
 use crate::failpoint;
+use crate::store::commit::lane::OpenLane;
 use crate::store::commit::{CommitError, CommitMode, Committed};
-use crate::store::connection::{Open, is_lock_timeout};
+use crate::store::connection::is_lock_timeout;
 
 /// Time that loading the state of a group may take, the wait for locks included.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,7 +62,7 @@ impl Lane {
         let span = GroupSpan::begin(&mut work.group, "locking", group_id);
         let wanted = Wanted::by(&work.group);
         let roots = Roots::of(wanted.keys.iter().copied());
-        let Open { client, prepared } = match self.connection.open().await {
+        let OpenLane { client, prepared } = match self.connection.open().await {
             Ok(open) => open,
             Err(error) => return Err(Retry::unavailable(work.group, &error)),
         };

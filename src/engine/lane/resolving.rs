@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::Lane;
-use crate::engine::round::CommitOutcome;
+use crate::engine::outcome::CommitOutcome;
 use crate::failpoint;
 use crate::store::commit::Committed;
 use crate::store::commit::resolve::resolve_commit;

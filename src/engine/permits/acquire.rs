@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Signal, Wait};
+use super::waits::{Signal, Wait};
 use crate::domain::audit::Actor;
 use crate::domain::id::{LeaseToken, Name, NamespaceId};
 use crate::domain::permit::{Blocker, Granted, PermitClaim, ResourceKey};
@@ -27,7 +27,6 @@ use crate::operation::{Operation, Reply};
 /// A permit that a caller asks for.
 #[derive(Clone, Debug)]
 pub struct AcquireRequest {
-    /// The caller's namespace.
     pub namespace: NamespaceId,
     /// The requester, for the audit log.
     pub actor: Actor,
@@ -47,7 +46,6 @@ pub struct AcquireRequest {
     pub request: Option<RequestIdentity>,
     /// The end of the wait: `wait` from now, or earlier if the response would miss the call's deadline.
     pub wait_until: Instant,
-    /// The call's deadline.
     pub deadline: Option<Instant>,
 }
 

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::failpoint;
 use crate::operation::overlay::Key;
 use crate::operation::permits::wake::{ClearStages, WakeResource};
-use crate::store::permits::{StagesPicked, WakeUp};
+use crate::store::permit::queries::{StagesPicked, WakeUp};
 
 /// Timers that are taken at once.
 const TIMERS_AT_ONCE: usize = 256;

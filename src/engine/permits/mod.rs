@@ -31,10 +31,10 @@ use crate::feed::follow::FollowedResources;
 use crate::figures::permits::PermitFigures;
 use crate::operation::overlay::ClusterView;
 use crate::operation::overlay::Spared;
-use crate::store::permits::WakeUp;
+use crate::store::permit::queries::WakeUp;
 use breakers::Breakers;
 use timers::Timers;
-pub use waits::{Signal, Wait, Waits};
+pub use waits::Waits;
 
 /// Resources with waiting stages that are remembered. At others a lease of each new stage is tried before the stage waits.
 const MAX_WITH_STAGES: usize = 100_000;
@@ -47,7 +47,6 @@ pub struct Permits {
     pub server: Uuid,
     /// Callers that wait here.
     pub waits: Arc<Waits>,
-    /// Counters.
     pub figures: PermitFigures,
     /// Circuit breakers that are not closed.
     pub breakers: Breakers,
@@ -208,7 +207,7 @@ impl Permits {
         }
     }
 
-    /// Counts a denial.
+    /// Counts a denied AcquirePermit under its resource.
     pub fn denied(&self, key: ResourceKey, reason: BlockReason) {
         let place = reason as usize - 1;
         self.figures.denied.at(place).inc();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::waits::{Signal, Wait};
 use super::*;
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::permit::PermitClaim;

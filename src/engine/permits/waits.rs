@@ -20,7 +20,7 @@ pub enum Signal {
     Check,
 }
 
-/// WaitState callers, by the id of the permit.
+/// Waiting callers, by the id of the permit.
 #[derive(Default)]
 pub struct Waits {
     /// The size of `waiting`, read without its lock.
@@ -106,5 +106,54 @@ impl Drop for Wait {
     fn drop(&mut self) {
         self.waits.waiting.lock().remove(&self.id);
         self.waits.count.fetch_sub(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::domain::id::{Name, NamespaceId};
+    use crate::domain::permit::PermitClaim;
+    use crate::domain::permit::resource::PermitTerms;
+    use crate::domain::time::Timestamp;
+
+    /// A resource with a permit that was granted under an id.
+    fn granted(name: &str, id: Uuid) -> (Resource, Arc<Permit>) {
+        let mut resource = Resource::new(ResourceKey::of(NamespaceId(1), name), name.into(), 0, Timestamp(1));
+        let ttl = std::time::Duration::from_secs(10);
+        let terms = PermitTerms { id, all: Vec::new(), holder: Name::from("h"), ttl, expires_at: None, lease: None };
+        resource.grant(&PermitClaim { resource: name.into(), amount: 1, mode: None }, terms, Timestamp(1));
+        let permit = resource.held_permits().next().expect("it was granted").clone();
+        (resource, permit)
+    }
+
+    #[test]
+    fn a_caller_is_signalled_once_its_permit_is_granted_at_all_resources() {
+        let (waits, id) = (Arc::new(Waits::default()), Uuid::from_u128(1));
+        let both = [granted("a", id), granted("b", id)];
+        let mut wait = waits.begin(id, both.iter().map(|(resource, _)| resource.key).collect());
+        assert_eq!(waits.all(), [(both[0].0.key, id)]);
+        waits.granted(&both[0].0, &both[0].1);
+        assert!(wait.signal().now_or_never().is_none(), "one resource of two");
+        waits.granted(&both[1].0, &both[1].1);
+        let Some(Signal::Granted(grants)) = wait.signal().now_or_never() else { panic!("no grant") };
+        assert_eq!(grants.iter().map(|grant| grant.key).collect::<Vec<_>>(), both.map(|(resource, _)| resource.key));
+    }
+
+    #[test]
+    fn a_caller_that_has_gone_waits_no_longer() {
+        let (waits, id) = (Arc::new(Waits::default()), Uuid::from_u128(1));
+        let (resource, permit) = granted("a", id);
+        let mut wait = waits.begin(id, vec![resource.key]);
+        waits.check(&Uuid::from_u128(2));
+        assert!(wait.signal().now_or_never().is_none(), "the check was for another caller");
+        (0..3).for_each(|_| waits.check(&id));
+        assert_eq!(wait.signal().now_or_never(), Some(Signal::Check));
+        assert_eq!(waits.len(), 1);
+        drop(wait);
+        waits.granted(&resource, &permit);
+        assert!(waits.is_empty() && waits.all().is_empty());
     }
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use foldhash::HashSet;
 use tokio::sync::Notify;
 
-use super::LaneId;
 use super::bytes::ByteBound;
+use super::lane_id::LaneId;
 use super::pending::Pending;
 use super::share::{Amount, Shares};
 use crate::domain::id::NamespaceId;
@@ -59,7 +59,7 @@ struct Fifo {
 
 #[derive(Default)]
 pub(super) struct Inner {
-    /// For each [`Class`].
+    /// One for each [`Class`], in its order.
     fifos: [Fifo; 2],
     pub(super) bytes: usize,
     pub(super) pace: Pace,

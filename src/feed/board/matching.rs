@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 use foldhash::HashMap;
 use parking_lot::Mutex;
 
-use super::watcher::MAX_JOBS;
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::query::{JobFilter, JobOrder, JobQuery, OrderField};
@@ -15,6 +14,8 @@ use crate::error::Result;
 use crate::feed::shared_read::SharedRead;
 use crate::store::Store;
 
+/// Maximum number of jobs in one watch.
+pub const MAX_JOBS: usize = 10_000;
 /// Number of jobs in one page of the list.
 const JOBS_PER_PAGE: u32 = 1_000;
 

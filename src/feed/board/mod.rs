@@ -159,6 +159,7 @@ impl PendingChanges {
             self.changed.clear();
             self.overflowed = true;
         }
+        debug_assert!(self.changed.len() <= MAX_CHANGED, "what is pending is bounded");
     }
 }
 

@@ -5,22 +5,22 @@ use std::collections::{BTreeMap, VecDeque};
 use foldhash::HashMap;
 use std::sync::Arc;
 
+use super::matching::MAX_JOBS;
 use super::{Board, BoardChanges};
 use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::query::JobFilter;
 use crate::domain::refusal::Refusal;
 use crate::error::Result;
+use crate::feed::hub::Hub;
+use crate::feed::job::follower::TopicFollower;
 use crate::feed::job::step::JobStep;
 use crate::feed::job::topic::StepsAfter;
 use crate::feed::keepalive::KeepaliveTimer;
 use crate::feed::open_watch::OpenWatch;
 use crate::feed::shared_read::read_in_task;
-use crate::feed::{Hub, TopicFollower};
 use crate::store::Store;
 
-/// Maximum number of jobs in one watch.
-pub const MAX_JOBS: usize = 10_000;
 /// Number of jobs in one read of those that no longer match.
 const JOBS_PER_READ: usize = 100;
 
@@ -169,7 +169,8 @@ impl BoardWatcher {
         if self.watched.len() >= MAX_JOBS {
             return Err(Refusal::TooManyWatched { limit: MAX_JOBS }.into());
         }
-        let watched = WatchedJob { follower: self.hub.follow(job.key), job: job.clone(), cursor: job.revision };
+        let watched =
+            WatchedJob { follower: TopicFollower::begin(&self.hub, job.key), job: job.clone(), cursor: job.revision };
         self.watched.insert(job.key, watched);
         self.queued.push_back(BoardUpdate::Job(job));
         self.hub.figures.snapshots_sent.inc();

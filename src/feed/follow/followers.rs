@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use foldhash::{HashMap, HashSet};
 use tokio::sync::Notify;
 
-use super::{FollowedKind, StateRead, StateVersion};
+use super::{FollowedKind, StateKey, StateRead, StateVersion};
+use crate::domain::aggregate::Aggregate;
 use crate::error::Result;
 use crate::feed::batch::Batch;
 use crate::store::Store;
@@ -18,7 +19,7 @@ const MAX_HELD_BYTES: usize = 64 << 20;
 const KEYS_PER_READ: usize = 100;
 
 /// Reads that watches share: of a key, for watches that have the same version of it.
-type StateReads<K> = Batch<(<K as FollowedKind>::Key, StateVersion), StateRead<<K as FollowedKind>::State>>;
+type StateReads<K> = Batch<(StateKey<K>, StateVersion), StateRead<<K as FollowedKind>::State>>;
 
 /// All watches of one kind on this server.
 pub struct Followers<K: FollowedKind> {
@@ -29,9 +30,9 @@ pub struct Followers<K: FollowedKind> {
 }
 
 struct KeyTable<K: FollowedKind> {
-    followed: HashMap<K::Key, Followed<K>>,
+    followed: HashMap<StateKey<K>, Followed<K>>,
     /// Keys whose watches have not been woken since a change was published.
-    changed: HashSet<K::Key>,
+    changed: HashSet<StateKey<K>>,
     /// Approximate size of the states in `followed`.
     held_bytes: usize,
     next_number: u64,
@@ -40,7 +41,7 @@ struct KeyTable<K: FollowedKind> {
 struct Followed<K: FollowedKind> {
     newest: Newest<K::State>,
     /// The watches by number.
-    mailboxes: HashMap<u64, Arc<Mailbox<K::Key>>>,
+    mailboxes: HashMap<u64, Arc<Mailbox<StateKey<K>>>>,
 }
 
 /// What is known of a followed key.
@@ -62,9 +63,9 @@ struct Mailbox<Key> {
 /// Follows keys for one watch until it is dropped.
 pub(super) struct Following<K: FollowedKind> {
     followers: Arc<Followers<K>>,
-    keys: Vec<K::Key>,
+    keys: Vec<StateKey<K>>,
     number: u64,
-    mailbox: Arc<Mailbox<K::Key>>,
+    mailbox: Arc<Mailbox<StateKey<K>>>,
 }
 
 impl<K: FollowedKind> Default for Followers<K> {
@@ -77,7 +78,7 @@ impl<K: FollowedKind> Default for Followers<K> {
 
 impl<K: FollowedKind> Followers<K> {
     /// Begins to follow keys.
-    pub(super) fn follow(self: &Arc<Self>, keys: Vec<K::Key>) -> Following<K> {
+    pub(super) fn follow(self: &Arc<Self>, keys: Vec<StateKey<K>>) -> Following<K> {
         let mailbox = Arc::new(Mailbox { changed: Mutex::default(), filled: Notify::new() });
         let mut table = self.table.lock();
         let number = table.next_number;
@@ -92,7 +93,7 @@ impl<K: FollowedKind> Followers<K> {
     }
 
     /// Notes a committed state (None: the key was deleted), in any order. Returns whether watches have to be woken by [`Self::announce`].
-    pub fn publish(&self, key: &K::Key, state: Option<&Arc<K::State>>) -> bool {
+    pub fn publish(&self, key: &StateKey<K>, state: Option<&Arc<K::State>>) -> bool {
         self.watches.load(Ordering::Acquire) > 0 && self.table.lock().publish(key, state)
     }
 
@@ -122,7 +123,7 @@ impl<K: FollowedKind> Followers<K> {
     }
 
     /// All followed keys, each with its newest known version.
-    pub fn known(&self) -> Vec<(K::Key, StateVersion)> {
+    pub fn known(&self) -> Vec<(StateKey<K>, StateVersion)> {
         self.table.lock().followed.iter().map(|(key, followed)| (key.clone(), followed.newest.version())).collect()
     }
 
@@ -133,10 +134,10 @@ impl<K: FollowedKind> Followers<K> {
     pub(super) async fn read(
         &self,
         store: &Store,
-        known: Vec<(K::Key, StateVersion)>,
+        known: Vec<(StateKey<K>, StateVersion)>,
     ) -> Result<Vec<StateRead<K::State>>> {
         let store = store.clone();
-        let read = move |known: Vec<(K::Key, StateVersion)>| {
+        let read = move |known: Vec<(StateKey<K>, StateVersion)>| {
             let store = store.clone();
             async move {
                 let reads = K::read(store, known.clone()).await?;
@@ -160,9 +161,9 @@ impl<K: FollowedKind> Followers<K> {
 }
 
 impl<K: FollowedKind> KeyTable<K> {
-    fn publish(&mut self, key: &K::Key, state: Option<&Arc<K::State>>) -> bool {
+    fn publish(&mut self, key: &StateKey<K>, state: Option<&Arc<K::State>>) -> bool {
         let Some(followed) = self.followed.get(key) else { return false };
-        let next = state.map(|state| K::version(state));
+        let next = state.map(|state| StateVersion::of(&**state));
         let is_new = match (&followed.newest, next) {
             (Newest::Absent, None) => return false,
             (Newest::Version(known, _), Some(next)) if known.create_time == next.create_time => {
@@ -177,31 +178,31 @@ impl<K: FollowedKind> KeyTable<K> {
             }
             _ => true,
         };
-        self.set(key, Newest::of::<K>(state));
+        self.set(key, Newest::of(state));
         is_new && self.changed.insert(key.clone())
     }
 
     /// Notes what a watch has read of a key of which nothing is known, or only that it did not exist. In the latter case it was created again without a
     /// publication, which is news to all watches. Returns whether they have to be woken.
-    fn observe(&mut self, key: &K::Key, known: StateVersion, read: &StateRead<K::State>) -> bool {
+    fn observe(&mut self, key: &StateKey<K>, known: StateVersion, read: &StateRead<K::State>) -> bool {
         let Some(followed) = self.followed.get(key) else { return false };
         let was_absent = matches!(followed.newest, Newest::Absent);
         let newest = match (&followed.newest, read) {
             (Newest::Version(..), _) | (Newest::Absent, StateRead::Missing) => return false,
             (Newest::Unknown, StateRead::Missing) => Newest::Absent,
             (Newest::Unknown | Newest::Absent, StateRead::Unchanged) => Newest::Version(known, None),
-            (Newest::Unknown, StateRead::Changed(state)) => Newest::of::<K>(Some(state)),
+            (Newest::Unknown, StateRead::Changed(state)) => Newest::of(Some(state)),
             // The read may be older than the deletion, so other watches read for themselves.
-            (Newest::Absent, StateRead::Changed(state)) => Newest::Version(K::version(state), None),
+            (Newest::Absent, StateRead::Changed(state)) => Newest::Version(StateVersion::of(&**state), None),
         };
         self.set(key, newest);
         was_absent && self.changed.insert(key.clone())
     }
 
-    fn set(&mut self, key: &K::Key, mut newest: Newest<K::State>) {
+    fn set(&mut self, key: &StateKey<K>, mut newest: Newest<K::State>) {
         let Some(followed) = self.followed.get_mut(key) else { return };
-        self.held_bytes -= followed.newest.held_bytes::<K>();
-        let bytes = newest.held_bytes::<K>();
+        self.held_bytes -= followed.newest.held_bytes();
+        let bytes = newest.held_bytes();
         if self.held_bytes + bytes <= MAX_HELD_BYTES {
             self.held_bytes += bytes;
         } else if let Newest::Version(_, state) = &mut newest {
@@ -210,12 +211,12 @@ impl<K: FollowedKind> KeyTable<K> {
         followed.newest = newest;
     }
 
-    fn unfollow(&mut self, keys: &[K::Key], number: u64) {
+    fn unfollow(&mut self, keys: &[StateKey<K>], number: u64) {
         for key in keys {
             let Some(followed) = self.followed.get_mut(key) else { continue };
             followed.mailboxes.remove(&number);
             if followed.mailboxes.is_empty() {
-                self.held_bytes -= followed.newest.held_bytes::<K>();
+                self.held_bytes -= followed.newest.held_bytes();
                 self.followed.remove(key);
                 self.changed.remove(key);
             }
@@ -223,9 +224,9 @@ impl<K: FollowedKind> KeyTable<K> {
     }
 }
 
-impl<S> Newest<S> {
-    fn of<K: FollowedKind<State = S>>(state: Option<&Arc<S>>) -> Self {
-        state.map_or(Self::Absent, |state| Self::Version(K::version(state), Some(state.clone())))
+impl<S: Aggregate> Newest<S> {
+    fn of(state: Option<&Arc<S>>) -> Self {
+        state.map_or(Self::Absent, |state| Self::Version(StateVersion::of(&**state), Some(state.clone())))
     }
 
     fn version(&self) -> StateVersion {
@@ -235,9 +236,9 @@ impl<S> Newest<S> {
         }
     }
 
-    fn held_bytes<K: FollowedKind<State = S>>(&self) -> usize {
+    fn held_bytes(&self) -> usize {
         match self {
-            Self::Version(_, Some(state)) => K::weight_bytes(state),
+            Self::Version(_, Some(state)) => state.weight_bytes(),
             Self::Version(_, None) | Self::Unknown | Self::Absent => 0,
         }
     }
@@ -245,7 +246,7 @@ impl<S> Newest<S> {
 
 impl<K: FollowedKind> Following<K> {
     /// Waits until some of the keys may have changed, and takes them.
-    pub async fn changed(&self) -> HashSet<K::Key> {
+    pub async fn changed(&self) -> HashSet<StateKey<K>> {
         loop {
             let changed = std::mem::take(&mut *self.mailbox.changed.lock());
             if !changed.is_empty() {
@@ -256,12 +257,12 @@ impl<K: FollowedKind> Following<K> {
     }
 
     /// Takes the keys that may have changed since [`Self::changed`] returned.
-    pub fn take_changed(&self) -> HashSet<K::Key> {
+    pub fn take_changed(&self) -> HashSet<StateKey<K>> {
         std::mem::take(&mut *self.mailbox.changed.lock())
     }
 
     /// The newest published state of a key. None: it is not held here, or the key does not exist.
-    pub fn newest(&self, key: &K::Key) -> Option<Arc<K::State>> {
+    pub fn newest(&self, key: &StateKey<K>) -> Option<Arc<K::State>> {
         match &self.followers.table.lock().followed.get(key)?.newest {
             Newest::Version(_, state) => state.clone(),
             Newest::Unknown | Newest::Absent => None,
@@ -272,7 +273,11 @@ impl<K: FollowedKind> Following<K> {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn read(&self, store: &Store, known: Vec<(K::Key, StateVersion)>) -> Result<Vec<StateRead<K::State>>> {
+    pub async fn read(
+        &self,
+        store: &Store,
+        known: Vec<(StateKey<K>, StateVersion)>,
+    ) -> Result<Vec<StateRead<K::State>>> {
         self.followers.read(store, known).await
     }
 }

@@ -1,4 +1,4 @@
-//! Watches of keyed state that send its newest version: records and resources. Watches of jobs are not among them: they send every step.
+//! Watches of keyed state that send its newest version: records, resources and sessions. Watches of jobs are not among them: they send every step.
 //!
 //! Layout: [`FollowedKind`] is what a kind of state has to provide, `kinds` are those there are; `followers` knows which keys are followed on
 //! this server and at which version; `state_watcher` is one watch; `poll` finds what other servers commit.
@@ -14,43 +14,31 @@ mod state_watcher;
 #[cfg(test)]
 mod tests;
 
-use std::hash::Hash;
-use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::aggregate::Aggregate;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::Store;
 
-use super::Hub;
-pub use followers::Followers;
-pub(super) use kinds::AllFollowers;
-pub use kinds::{FollowedRecords, FollowedResources};
+pub use crate::store::load::StateRead;
+pub(super) use kinds::{AllFollowers, OfferedKind};
+pub use kinds::{FollowedRecords, FollowedResources, FollowedSessions};
+pub(super) use poll::start_polls;
 pub use state_watcher::{ResumePoint, StateUpdate, StateWatcher};
 
 /// A kind of state that is followed by key.
 pub trait FollowedKind: Sized + Send + Sync + 'static {
-    /// Names one state.
-    type Key: Clone + Eq + Hash + Send + Sync;
     /// What is stored under a key.
-    type State: Send + Sync;
+    type State: Aggregate;
     /// The part of a sent state that is needed to describe its next change.
     type Summary: Send + Sync;
 
     /// Minimum time between two updates of one watch, beside the tick of the feed.
     const PACE: Duration;
 
-    /// Version and create time of a state.
-    fn version(state: &Self::State) -> StateVersion;
-
     /// Summarizes a state that is about to be sent.
     fn summary(state: &Self::State) -> Self::Summary;
-
-    /// Approximate size of a state in memory.
-    fn weight_bytes(state: &Self::State) -> usize;
-
-    /// The watches of this kind on this server.
-    fn followers(hub: &Hub) -> &Arc<Followers<Self>>;
 
     /// Reads states, each of which is known at a version ([`StateVersion::NONE`]: not known). The results are in the order of `known`.
     ///
@@ -58,9 +46,12 @@ pub trait FollowedKind: Sized + Send + Sync + 'static {
     /// If the database does not answer.
     fn read(
         store: Store,
-        known: Vec<(Self::Key, StateVersion)>,
+        known: Vec<(StateKey<Self>, StateVersion)>,
     ) -> impl Future<Output = Result<Vec<StateRead<Self::State>>>> + Send;
 }
+
+/// The key of a followed state.
+pub type StateKey<K> = <<K as FollowedKind>::State as Aggregate>::Key;
 
 /// Version of a state, with the time at which its key was created: a key that was deleted and created again counts its versions from 1 again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,25 +65,9 @@ pub struct StateVersion {
 impl StateVersion {
     /// The version of a key that does not exist, or of which nothing is known.
     pub const NONE: Self = Self { version: 0, create_time: Timestamp(0) };
-}
 
-/// Result of reading a state that is known at some version.
-#[derive(Debug)]
-pub enum StateRead<S> {
-    /// The key does not exist.
-    Missing,
-    /// The state still has the known version.
-    Unchanged,
-    /// The state has another version.
-    Changed(Arc<S>),
-}
-
-impl<S> Clone for StateRead<S> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Missing => Self::Missing,
-            Self::Unchanged => Self::Unchanged,
-            Self::Changed(state) => Self::Changed(state.clone()),
-        }
+    /// The version of a state.
+    pub fn of(state: &impl Aggregate) -> Self {
+        Self { version: state.version(), create_time: state.create_time() }
     }
 }

@@ -8,10 +8,11 @@ use foldhash::HashSet;
 use tokio::time::sleep;
 
 use super::followers::{Followers, Following};
-use super::{FollowedKind, StateRead, StateVersion};
+use super::kinds::OfferedKind;
+use super::{FollowedKind, StateKey, StateRead, StateVersion};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
-use crate::feed::Hub;
+use crate::feed::hub::Hub;
 use crate::feed::keepalive::KeepaliveTimer;
 use crate::feed::open_watch::OpenWatch;
 use crate::store::Store;
@@ -38,7 +39,6 @@ pub enum StateUpdate<K: FollowedKind> {
     New(Arc<K::State>),
     /// A later version of the state sent last.
     Changed {
-        /// The state.
         state: Arc<K::State>,
         /// The version sent last.
         previous_version: i64,
@@ -47,8 +47,7 @@ pub enum StateUpdate<K: FollowedKind> {
     },
     /// The key does not exist.
     Absent {
-        /// The key.
-        key: K::Key,
+        key: StateKey<K>,
         /// The version sent last, or that the reader resumed from. 0: none.
         previous_version: i64,
     },
@@ -60,8 +59,8 @@ pub enum StateUpdate<K: FollowedKind> {
 pub struct StateWatcher<K: FollowedKind> {
     store: Store,
     following: Following<K>,
-    keys: Vec<K::Key>,
-    sent: HashMap<K::Key, LastSent<K>>,
+    keys: Vec<StateKey<K>>,
+    sent: HashMap<StateKey<K>, LastSent<K>>,
     queued: VecDeque<StateUpdate<K>>,
     keepalive: KeepaliveTimer,
     _open: OpenWatch,
@@ -72,17 +71,20 @@ impl<K: FollowedKind> StateWatcher<K> {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn begin(hub: &Arc<Hub>, store: &Store, resumed: Vec<(K::Key, ResumePoint)>) -> Result<Self> {
-        Self::begin_among(K::followers(hub), hub, store, resumed).await
+    pub async fn begin(hub: &Arc<Hub>, store: &Store, resumed: Vec<(StateKey<K>, ResumePoint)>) -> Result<Self>
+    where
+        K: OfferedKind,
+    {
+        Self::begin_among(K::followers(&hub.followers), hub, store, resumed).await
     }
 
     pub(super) async fn begin_among(
         followers: &Arc<Followers<K>>,
         hub: &Arc<Hub>,
         store: &Store,
-        resumed: Vec<(K::Key, ResumePoint)>,
+        resumed: Vec<(StateKey<K>, ResumePoint)>,
     ) -> Result<Self> {
-        let keys: Vec<K::Key> = resumed.iter().map(|(key, _)| key.clone()).collect();
+        let keys: Vec<StateKey<K>> = resumed.iter().map(|(key, _)| key.clone()).collect();
         let mut watcher = Self {
             store: store.clone(),
             // Before the read, so that no commit after it is missed.
@@ -116,7 +118,7 @@ impl<K: FollowedKind> StateWatcher<K> {
     }
 
     /// Queues updates of keys that may have changed.
-    async fn look(&mut self, mut changed: HashSet<K::Key>) -> Result<()> {
+    async fn look(&mut self, mut changed: HashSet<StateKey<K>>) -> Result<()> {
         if !K::PACE.is_zero() {
             sleep(K::PACE).await;
             changed.extend(self.following.take_changed());
@@ -132,8 +134,8 @@ impl<K: FollowedKind> StateWatcher<K> {
         if unknown.is_empty() { Ok(()) } else { self.read(unknown).await }
     }
 
-    async fn read(&mut self, keys: Vec<K::Key>) -> Result<()> {
-        let version = |key: &K::Key| match self.sent.get(key) {
+    async fn read(&mut self, keys: Vec<StateKey<K>>) -> Result<()> {
+        let version = |key: &StateKey<K>| match self.sent.get(key) {
             Some(LastSent::Version(version, _)) => *version,
             Some(LastSent::Nothing(_) | LastSent::Absence) | None => StateVersion::NONE,
         };
@@ -150,14 +152,14 @@ impl<K: FollowedKind> StateWatcher<K> {
     }
 
     /// Whether a state is some version of the one sent last, and not one that was created again under its key.
-    fn is_of_sent(&self, key: &K::Key, state: &K::State) -> bool {
-        let created = K::version(state).create_time;
+    fn is_of_sent(&self, key: &StateKey<K>, state: &K::State) -> bool {
+        let created = StateVersion::of(state).create_time;
         matches!(self.sent.get(key), Some(LastSent::Version(sent, _)) if sent.create_time == created)
     }
 
     /// Queues a state that was read, or a version of the state sent last.
-    fn queue(&mut self, key: &K::Key, state: Arc<K::State>) {
-        let version = K::version(&state);
+    fn queue(&mut self, key: &StateKey<K>, state: Arc<K::State>) {
+        let version = StateVersion::of(&*state);
         let Some(sent) = self.sent.get_mut(key) else { return };
         if let LastSent::Version(last, _) = sent
             && last.create_time == version.create_time
@@ -175,7 +177,7 @@ impl<K: FollowedKind> StateWatcher<K> {
         self.queued.push_back(update);
     }
 
-    fn queue_absence(&mut self, key: K::Key) {
+    fn queue_absence(&mut self, key: StateKey<K>) {
         let previous_version = match self.sent.insert(key.clone(), LastSent::Absence) {
             Some(LastSent::Absence) => return,
             Some(LastSent::Version(last, _)) => last.version,

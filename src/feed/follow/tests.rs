@@ -1,14 +1,19 @@
 //! Random commits to a few keys, published in any order or not at all, beside watches that read at any moment.
 
-use parking_lot::Mutex;
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
+use super::followers::Followers;
 use super::*;
 use crate::config::Config;
+use crate::domain::id::NamespaceId;
+use crate::feed::Hub;
 use crate::store::connection::Target;
 
 const KEYS: usize = 2;
@@ -18,8 +23,8 @@ const STATE_BYTES: usize = 20 << 20;
 /// What the database of a test holds, by key.
 type Database = Arc<Mutex<[Option<Arc<StateVersion>>; KEYS]>>;
 
-#[derive(Clone)]
-struct TestKey {
+#[derive(Clone, Debug)]
+pub struct TestKey {
     database: Database,
     id: usize,
 }
@@ -32,9 +37,43 @@ impl PartialEq for TestKey {
 
 impl Eq for TestKey {}
 
+impl Ord for TestKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.id.cmp(&other.id)
+    }
+}
+
+impl PartialOrd for TestKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl Hash for TestKey {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+    fn hash<H: Hasher>(&self, state: &mut H) {
         self.id.hash(state);
+    }
+}
+
+/// A state that is nothing but its version.
+impl Aggregate for StateVersion {
+    type Key = TestKey;
+    type Effects = ();
+
+    fn namespace(_key: &TestKey) -> Option<NamespaceId> {
+        None
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn create_time(&self) -> Timestamp {
+        self.create_time
+    }
+
+    fn weight_bytes(&self) -> usize {
+        STATE_BYTES
     }
 }
 
@@ -42,26 +81,13 @@ impl Hash for TestKey {
 struct Versions;
 
 impl FollowedKind for Versions {
-    type Key = TestKey;
     type State = StateVersion;
     type Summary = i64;
 
     const PACE: Duration = Duration::ZERO;
 
-    fn version(state: &StateVersion) -> StateVersion {
-        *state
-    }
-
     fn summary(state: &StateVersion) -> i64 {
         state.version
-    }
-
-    fn weight_bytes(_state: &StateVersion) -> usize {
-        STATE_BYTES
-    }
-
-    fn followers(_hub: &Hub) -> &Arc<Followers<Self>> {
-        unreachable!("tests have followers of their own")
     }
 
     async fn read(_store: Store, known: Vec<(TestKey, StateVersion)>) -> Result<Vec<StateRead<StateVersion>>> {

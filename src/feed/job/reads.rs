@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::step::{JobStep, RevisionRange, SharedEncoding};
-use super::topics::TopicFollower;
 use crate::domain::documents::JobDocuments;
 use crate::domain::event::JobEvent;
 use crate::domain::id::JobKey;
@@ -16,11 +15,9 @@ pub(super) const EVENTS_PER_PAGE: u32 = 1_000;
 
 /// A job with its documents, as it was read for the watches that began at the same time.
 pub struct JobSnapshot {
-    /// The job.
     pub job: Arc<Job>,
     /// Payload, result, context and artifacts.
     pub documents: JobDocuments,
-    /// Its encoding.
     pub encoded: SharedEncoding,
 }
 
@@ -46,7 +43,8 @@ pub struct HistoryPage {
 }
 
 impl HistoryPage {
-    async fn read(store: &Store, key: JobKey, from: i64) -> Result<Option<Arc<Self>>> {
+    /// Reads what happened after a revision. None: there is no such job.
+    pub(super) async fn read(store: &Store, key: JobKey, from: i64) -> Result<Option<Arc<Self>>> {
         let Some(found) = store.changes_after(key, from, EVENTS_PER_PAGE).await? else { return Ok(None) };
         let (job, oldest, has_more) = (found.job, found.oldest, found.has_more);
         let steps = if has_more {
@@ -72,46 +70,6 @@ impl HistoryPage {
             Some(oldest) => (revision + 1 < oldest).then_some(oldest - 1),
             None => (revision < self.job.revision).then_some(self.job.revision),
         }
-    }
-}
-
-impl TopicFollower {
-    /// Reads the job as it is, together with other jobs that are read at the same time. None: there is no such job.
-    pub(super) async fn snapshot(&self, store: &Store) -> Result<Option<Arc<JobSnapshot>>> {
-        let (hub, store) = (self.hub.clone(), store.clone());
-        let read = move |keys: Vec<JobKey>| {
-            let (hub, store) = (hub.clone(), store.clone());
-            async move {
-                hub.figures.snapshots_read.inc();
-                let found = store.jobs_with_documents(&keys).await?.into_iter();
-                Ok(found.map(|(key, (job, documents))| (key, Arc::new(JobSnapshot::new(job, documents)))).collect())
-            }
-        };
-        let snapshot = self.hub.snapshots.ask(self.topic.key, read).await?;
-        if let Some(snapshot) = &snapshot {
-            self.topic.observe(&snapshot.job);
-        }
-        Ok(snapshot)
-    }
-
-    /// Reads what happened after a revision. None: there is no such job.
-    pub(in crate::feed) async fn page(&self, store: &Store, revision: i64) -> Result<Option<Arc<HistoryPage>>> {
-        let (topic, hub, store) = (self.topic.clone(), self.hub.clone(), store.clone());
-        topic.request_after(revision);
-        let read = move || {
-            let (topic, hub, store) = (topic.clone(), hub.clone(), store.clone());
-            async move {
-                hub.figures.histories_read.inc();
-                // The page serves all requests so far, so it begins with the earliest revision.
-                HistoryPage::read(&store, topic.key, topic.take_requested_after().min(revision)).await
-            }
-        };
-        let usable = |page: &Option<Arc<HistoryPage>>| page.as_ref().is_none_or(|page| page.serves(revision));
-        let page = self.topic.pages.read(usable, read).await?;
-        if let Some(page) = &page {
-            self.topic.observe(&page.job);
-        }
-        Ok(page)
     }
 }
 

@@ -85,18 +85,18 @@ impl Scene {
         match what {
             Move::Progress(i) => {
                 let progress = self.bench.stage(&name(i)).progress + 1.0 / 64.0;
-                let _ = self.bench.progress(&*name(i), Some(progress.min(1.0)), None);
+                let _refused = self.bench.progress(&*name(i), Some(progress.min(1.0)), None);
             }
             Move::Fail(i) => {
-                let _ = self.bench.fail(&*name(i), FailureClass::ServerError);
+                let _refused = self.bench.fail(&*name(i), FailureClass::ServerError);
                 self.bench.pass(std::time::Duration::from_secs(3_600));
                 self.bench.wake(Some(&name(i)));
             }
             Move::Pause => {
-                let _ = self.bench.pause();
+                let _refused = self.bench.pause();
             }
             Move::Resume => {
-                let _ = self.bench.resume();
+                let _refused = self.bench.resume();
             }
             Move::Publish(how) => self.publish(*how),
             Move::Read(_) => {}

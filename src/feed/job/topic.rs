@@ -3,7 +3,7 @@
 //! A watch is a revision in this log and the steps it took to send next, so one whose client does not read costs next to nothing. A watch that falls
 //! behind the beginning of the log reads history.
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -28,7 +28,6 @@ const MAX_MERGED: usize = 4;
 
 /// The log of one job.
 pub struct Topic {
-    /// The job.
     pub key: JobKey,
     log: Mutex<StepLog>,
     /// Changes when followers have to look at the log.
@@ -93,35 +92,35 @@ impl Topic {
 
     /// Wakes all followers. Returns how many were woken.
     pub fn announce(&self) -> usize {
-        self.log().is_changed = false;
+        self.log.lock().is_changed = false;
         self.announced.send_replace(());
         self.announced.receiver_count()
     }
 
     /// The newest known state of the job. None: nothing is known.
     pub fn newest(&self) -> Option<Arc<Job>> {
-        self.log().newest.clone()
+        self.log.lock().newest.clone()
     }
 
     /// Whether the job has ended or was deleted.
     pub fn has_ended(&self) -> bool {
-        let log = self.log();
+        let log = self.log.lock();
         log.is_deleted || log.newest.as_ref().is_some_and(|job| job.state.is_terminal())
     }
 
     /// The newest known revision. 0: none is known.
     pub fn head(&self) -> i64 {
-        self.log().head()
+        self.log.lock().head()
     }
 
     /// Whether a job is the followed one, and not one that was submitted again under its id.
     pub fn is_of(&self, job: &Job) -> bool {
-        self.log().newest.as_ref().is_none_or(|newest| newest.meta.create_time == job.meta.create_time)
+        self.log.lock().newest.as_ref().is_none_or(|newest| newest.meta.create_time == job.meta.create_time)
     }
 
     /// Begins the log with a job that was read, if nothing is known yet.
     pub fn observe(&self, job: &Arc<Job>) {
-        let mut log = self.log();
+        let mut log = self.log.lock();
         if log.newest.is_none() {
             log.floor = job.revision;
             log.newest = Some(job.clone());
@@ -131,7 +130,7 @@ impl Topic {
     /// Adds what was committed or read. Returns whether the caller has to arrange for an announcement; it is arranged once for all
     /// that is added before it.
     pub fn add(&self, range: RevisionRange, now: Timestamp) -> bool {
-        let mut log = self.log();
+        let mut log = self.log.lock();
         let head = log.head();
         if log.is_deleted || (log.newest.is_some() && range.job.revision <= head) {
             return false;
@@ -156,14 +155,14 @@ impl Topic {
 
     /// Ends the log: the job was deleted. Returns whether the caller has to arrange for an announcement.
     pub fn end(&self) -> bool {
-        let mut log = self.log();
+        let mut log = self.log.lock();
         log.is_deleted = true;
         !std::mem::replace(&mut log.is_changed, true)
     }
 
     /// The steps after a revision. With `conflate`, consecutive steps of progress are merged.
     pub fn after(&self, revision: i64, conflate: bool) -> StepsAfter {
-        let mut log = self.log();
+        let mut log = self.log.lock();
         if log.is_deleted {
             return StepsAfter::Gone;
         }
@@ -175,13 +174,13 @@ impl Topic {
         }
         let first = log.steps.partition_point(|step| step.revision <= revision);
         let steps: Vec<Arc<JobStep>> = log.steps.range(first..).cloned().collect();
+        debug_assert!(
+            steps.first().is_none_or(|first| first.previous <= revision),
+            "no step after the floor is missing"
+        );
         let mut steps = if conflate { log.conflated(steps) } else { steps };
         steps.truncate(STEPS_PER_TAKE);
         StepsAfter::Steps(steps)
-    }
-
-    fn log(&self) -> MutexGuard<'_, StepLog> {
-        self.log.lock()
     }
 }
 
@@ -191,6 +190,10 @@ impl StepLog {
     }
 
     fn push(&mut self, step: Arc<JobStep>) {
+        debug_assert!(
+            self.steps.back().is_none_or(|last| last.revision == step.previous),
+            "a step follows the last one"
+        );
         self.bytes += step.weight_bytes();
         self.steps.push_back(step);
         while self.steps.len() > MAX_STEPS || self.bytes > MAX_BYTES {

@@ -3,14 +3,11 @@
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-use foldhash::HashMap;
-use tokio::sync::watch;
-
 use super::step::RevisionRange;
 use super::topic::Topic;
 use crate::domain::id::JobKey;
 use crate::domain::time::Timestamp;
-use crate::feed::Hub;
+use foldhash::HashMap;
 
 /// The topics by job.
 #[derive(Default)]
@@ -26,54 +23,30 @@ struct FollowedTopic {
     followers: usize,
 }
 
-/// Follows one job until it is dropped.
-pub struct TopicFollower {
-    pub(super) hub: Arc<Hub>,
-    /// The topic of the job.
-    pub(in crate::feed) topic: Arc<Topic>,
-    announced: watch::Receiver<()>,
-}
-
-impl TopicFollower {
-    /// Begins to follow a job.
-    pub(in crate::feed) fn begin(hub: &Arc<Hub>, key: JobKey) -> Self {
-        let mut by_job = hub.topics.by_job.lock();
+impl Topics {
+    /// The topic of a job, with one more follower.
+    pub fn enter(&self, key: JobKey) -> Arc<Topic> {
+        let mut by_job = self.by_job.lock();
         let new = || FollowedTopic { topic: Arc::new(Topic::new(key)), followers: 0 };
         let followed = by_job.entry(key).or_insert_with(new);
         followed.followers += 1;
-        let topic = followed.topic.clone();
-        let announced = topic.subscribe();
-        Self { hub: hub.clone(), topic, announced }
+        followed.topic.clone()
     }
 
-    /// Whether the job has ended or was deleted, as far as is known.
-    pub fn has_ended(&self) -> bool {
-        self.topic.has_ended()
-    }
-
-    /// Waits until the topic may have changed.
-    pub async fn changed(&mut self) {
-        // It does not fail: the follower holds the topic, which holds the sender.
-        let _open = self.announced.changed().await;
-    }
-}
-
-impl Drop for TopicFollower {
-    fn drop(&mut self) {
-        let mut by_job = self.hub.topics.by_job.lock();
-        let key = self.topic.key;
+    /// Takes a follower from a topic.
+    pub fn leave(&self, topic: &Arc<Topic>) {
+        let mut by_job = self.by_job.lock();
         // After a deletion the entry can be of another topic.
-        let Some(followed) = by_job.get_mut(&key).filter(|found| Arc::ptr_eq(&found.topic, &self.topic)) else {
+        let Some(followed) = by_job.get_mut(&topic.key).filter(|found| Arc::ptr_eq(&found.topic, topic)) else {
             return;
         };
+        debug_assert!(followed.followers > 0, "a topic is dropped with its last follower");
         followed.followers -= 1;
         if followed.followers == 0 {
-            by_job.remove(&key);
+            by_job.remove(&topic.key);
         }
     }
-}
 
-impl Topics {
     /// The topics of all followed jobs.
     pub fn all(&self) -> Vec<Arc<Topic>> {
         self.by_job.lock().values().map(|followed| followed.topic.clone()).collect()

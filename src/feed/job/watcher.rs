@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::follower::TopicFollower;
 use super::reads::JobSnapshot;
 use super::step::JobStep;
 use super::topic::StepsAfter;
@@ -12,16 +13,15 @@ use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
+use crate::feed::hub::Hub;
 use crate::feed::keepalive::KeepaliveTimer;
 use crate::feed::open_watch::OpenWatch;
-use crate::feed::{Hub, TopicFollower};
 use crate::store::Store;
 
 /// An update of a watch of one job.
 pub enum JobUpdate {
     /// The job as it is now.
     Snapshot(Arc<JobSnapshot>),
-    /// The next step.
     Step(Arc<JobStep>),
     /// History does not reach back to the last revision; a snapshot follows.
     Gap {
@@ -56,7 +56,7 @@ impl JobWatcher {
     /// If there is no such job, its revision is lower, or the database does not answer.
     pub async fn begin(hub: &Arc<Hub>, store: &Store, key: JobKey, job_id: Name, from: i64) -> Result<Self> {
         // Before the first read, so that no commit after it is missed.
-        let follower = hub.follow(key);
+        let follower = TopicFollower::begin(hub, key);
         let mut watcher = Self {
             hub: hub.clone(),
             store: store.clone(),

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::domain::id::{JobKey, NamespaceId};
-use crate::feed::QueueKey;
+use crate::domain::ready::QueueKey;
 
 /// Maximum number of jobs in the hints between two messages. With more, the other servers have to read all jobs that they follow.
 const MAX_HINTED_JOBS: usize = 2_000;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::hint::{Hints, IncomingHints, hello};
-use super::Hub;
+use super::hub::Hub;
 use super::job::step::RevisionRange;
 use crate::domain::id::JobKey;
 use crate::domain::job::Job;
@@ -119,7 +119,7 @@ impl Peers {
 
     async fn send(&self, listener: &Listener, payloads: &[String]) -> Result<()> {
         self.hub.figures.hints_sent.inc_by(payloads.len() as u64);
-        listener.tell(payloads).await.inspect_err(|error| tracing::debug!(%error, "hints were not sent"))
+        listener.notify(payloads).await.inspect_err(|error| tracing::debug!(%error, "hints were not sent"))
     }
 
     async fn hints_to_send(&self, last_sent: Instant) -> Hints {

@@ -6,7 +6,6 @@ use super::Overlay;
 use crate::domain::credential::{ApiKey, KeyId, KeyRing};
 
 impl Overlay {
-    /// All credentials.
     pub fn key_ring(&mut self) -> Arc<KeyRing> {
         self.read(&()).unwrap_or_default()
     }

@@ -1,6 +1,7 @@
 //! Leases in an overlay: their expiries, which are renewed without their job.
 
-use super::{Key, Overlay};
+use super::Overlay;
+use super::key::Key;
 use crate::domain::lease::{LeaseKey, StoredLease};
 
 impl Overlay {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Key, NamespaceChange, Overlay};
+use super::key::Key;
+use super::{NamespaceChange, Overlay};
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::namespace::Namespace;
 

@@ -19,7 +19,6 @@ use crate::domain::permit::step_back::SLACK;
 use crate::domain::permit::wait_queue::{QueuePosition, StageWaiters, Waiter};
 use crate::domain::permit::{Block, Blocker, Granted, HeldPermit, PermitClaim, ResourceKey};
 use crate::domain::time::Timestamp;
-use crate::operation::commit_job;
 use crate::operation::overlay::Overlay;
 
 /// Time to live of a permit that was granted to a waiter of another server, until that server confirms that the caller is connected.
@@ -44,7 +43,7 @@ pub(super) struct OpenResource {
 }
 
 /// Blocks of a request, with the keys of their resources.
-pub type Blocked = Vec<(ResourceKey, Blocker)>;
+pub type BlockedClaims = Vec<(ResourceKey, Blocker)>;
 
 impl<'w> ResourceTx<'w> {
     pub fn new(overlay: &'w mut Overlay, namespace: NamespaceId) -> Self {
@@ -105,7 +104,7 @@ impl<'w> ResourceTx<'w> {
 
     /// Returns the claims that cannot be granted now, with reasons. `position` is the caller's position in each wait queue; stages use the
     /// shared position of stages, if there is one. Expired permits that block a claim are ended first.
-    pub fn find_blocks(&mut self, claims: &[PermitClaim], position: QueuePosition, is_stage: bool) -> Blocked {
+    pub fn find_blocks(&mut self, claims: &[PermitClaim], position: QueuePosition, is_stage: bool) -> BlockedClaims {
         let now = self.now;
         let mut blocked = Vec::new();
         for claim in claims {
@@ -322,7 +321,8 @@ impl<'w> ResourceTx<'w> {
         let Some(job) = self.overlay.job(key) else { return };
         let mut tx = self.overlay.begin_job(&job);
         tx.bind(token.stage_no, held_permits(waiter.id, granted));
-        commit_job(self.overlay, &job, tx);
+        // A binding ends no attempt, so there are no permits to release.
+        self.overlay.write_job(&job, tx);
     }
 }
 
@@ -333,12 +333,12 @@ pub fn held_permits(id: Uuid, granted: &[Granted]) -> Vec<HeldPermit> {
 }
 
 /// Removes the keys from blocks.
-pub fn blockers(blocked: Blocked) -> Vec<Blocker> {
+pub fn blockers(blocked: BlockedClaims) -> Vec<Blocker> {
     blocked.into_iter().map(|(_, blocker)| blocker).collect()
 }
 
 /// The block that a stage waits for: a lock before a limit, since a waiter for a limit can be overtaken.
-pub fn strictest_block(blocked: Blocked) -> Option<(ResourceKey, Blocker)> {
+pub fn strictest_block(blocked: BlockedClaims) -> Option<(ResourceKey, Blocker)> {
     blocked.into_iter().min_by_key(|(_, blocker)| blocker.block.reason)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::resource_tx::{Blocked, ResourceTx, held_permits, strictest_block};
+use super::resource_tx::{BlockedClaims, ResourceTx, held_permits, strictest_block};
 use crate::domain::failure::FailureClass;
 use crate::domain::id::{Name, NamespaceId};
 use crate::domain::job::{Job, JobTx};
@@ -85,7 +85,7 @@ fn join(tx: &mut ResourceTx, claim: &PermitClaim, id: &Uuid) -> Option<HeldPermi
 }
 
 /// Adds a stage to the wait queue of the resource that blocks it most.
-fn wait(tx: &mut ResourceTx, job: &Job, claims: &[PermitClaim], blocked: Blocked) -> (ResourceKey, Blocker) {
+fn wait(tx: &mut ResourceTx, job: &Job, claims: &[PermitClaim], blocked: BlockedClaims) -> (ResourceKey, Blocker) {
     let Some((key, blocker)) = strictest_block(blocked) else {
         unreachable!("somebody who waits was blocked");
     };

@@ -24,3 +24,5 @@ mod requests;
 mod reruns;
 mod retries;
 mod stage_queues;
+mod timeline_repeats;
+mod timelines;

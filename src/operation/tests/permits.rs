@@ -135,7 +135,7 @@ impl Fleet {
         let delete = ChangeResource { key, resource: name.into(), change, expected_version: None, request: None };
         self.next += 1;
         let claims = vec![PermitClaim { resource: name.into(), amount: 1, mode: None }];
-        let acquire = AcquirePermit { wait: Duration::ZERO, ..self.wish_for(claims.clone(), 5) };
+        let acquire = AcquirePermit { wait: Duration::ZERO, ..self.request_for(claims.clone(), 5) };
         let id = acquire.id;
         let answers = self.bench.group(&[&delete, &acquire]);
         self.check();
@@ -153,7 +153,7 @@ impl Fleet {
         }
     }
 
-    fn wish_for(&self, claims: Vec<PermitClaim>, ttl: u64) -> AcquirePermit {
+    fn request_for(&self, claims: Vec<PermitClaim>, ttl: u64) -> AcquirePermit {
         AcquirePermit {
             namespace: NAMESPACE,
             id: Uuid::from_u128(self.next),
@@ -175,7 +175,7 @@ impl Fleet {
         };
         let claims: Vec<PermitClaim> = claims.iter().map(claim).collect();
         self.next += 1;
-        let acquire = AcquirePermit { wait: secs(wait), ..self.wish_for(claims.clone(), ttl) };
+        let acquire = AcquirePermit { wait: secs(wait), ..self.request_for(claims.clone(), ttl) };
         let id = acquire.id;
         match self.run(&acquire) {
             Ok(reply) => match reply.permit.expect("an answer") {

@@ -15,12 +15,12 @@ use crate::proto;
 use crate::rpc::limits::REPLY_BYTES;
 use crate::rpc::page::Budget;
 
-/// An encoded [`proto::JobChange`].
+/// The step as the bytes of a [`proto::JobChange`].
 pub fn change(step: &JobStep) -> Result<Bytes> {
     step.encoded.get(|| Ok(message(step)?.encode_to_vec().into()))
 }
 
-/// An encoded [`proto::Job`].
+/// The snapshot as the bytes of a [`proto::Job`].
 pub fn snapshot(snapshot: &JobSnapshot) -> Result<Bytes> {
     snapshot.encoded.get(|| Ok(job::job(&snapshot.job, &snapshot.documents)?.encode_to_vec().into()))
 }

@@ -11,15 +11,14 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 
 use super::path::{Path, write_key};
 use crate::domain::field_op::write_number;
-use crate::domain::json::Document;
-use crate::domain::record::Json;
+use crate::domain::json::{Document, Json};
 use crate::domain::refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::rpc::limits::DOCUMENT_DEPTH;
 
 /// The document of an object, at most `limit` bytes long as JSON.
 pub fn document(object: &Struct, limit: usize, path: &Path) -> std::result::Result<Document, Refusal> {
-    let mut writer = Writer { text: String::new(), limit, depth: 0 };
+    let mut writer = Writer { text: String::new(), limit, before: 0, depth: 0 };
     match writer.object(object) {
         Ok(()) => Ok(Document::from_checked(writer.text)),
         Err(fault) => Err(fault.at(path)),
@@ -33,7 +32,7 @@ pub fn optional(object: Option<&Struct>, limit: usize, path: &Path) -> std::resu
 
 /// One value of any type, at most `limit` bytes long as JSON.
 pub fn value(value: &Value, limit: usize, path: &Path) -> std::result::Result<Json, Refusal> {
-    let mut writer = Writer { text: String::new(), limit, depth: 0 };
+    let mut writer = Writer { text: String::new(), limit, before: 0, depth: 0 };
     match writer.value(value) {
         Ok(()) => Ok(Json::from_checked(writer.text)),
         Err(fault) => Err(fault.at(path)),
@@ -42,12 +41,12 @@ pub fn value(value: &Value, limit: usize, path: &Path) -> std::result::Result<Js
 
 /// The elements of a list, at most `limit` bytes long together as JSON; the list counts as a level.
 pub fn values(list: &ListValue, limit: usize, path: &Path) -> std::result::Result<Vec<Json>, Refusal> {
-    let mut left = limit;
+    let mut before = 0;
     let mut values = Vec::with_capacity(list.values.len());
     for (i, value) in list.values.iter().enumerate() {
-        let mut writer = Writer { text: String::new(), limit: left, depth: 1 };
+        let mut writer = Writer { text: String::new(), limit, before, depth: 1 };
         writer.value(value).map_err(|fault| fault.within(Step::Index(i)).at(path))?;
-        left = left.saturating_sub(writer.text.len() + 1);
+        before += writer.text.len() + 1;
         values.push(Json::from_checked(writer.text));
     }
     Ok(values)
@@ -83,6 +82,8 @@ pub fn parse(text: &str) -> serde_json::Result<Struct> {
 struct Fault<'a> {
     why: String,
     way: Vec<Step<'a>>,
+    /// Whether the object is at fault, and not a part of it.
+    is_of_whole: bool,
 }
 
 enum Step<'a> {
@@ -92,11 +93,13 @@ enum Step<'a> {
 
 impl<'a> Fault<'a> {
     fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), way: Vec::new() }
+        Self { why: why.into(), way: Vec::new(), is_of_whole: false }
     }
 
     fn within(mut self, step: Step<'a>) -> Self {
-        self.way.push(step);
+        if !self.is_of_whole {
+            self.way.push(step);
+        }
         self
     }
 
@@ -117,6 +120,8 @@ impl<'a> Fault<'a> {
 struct Writer {
     text: String,
     limit: usize,
+    /// What was written elsewhere and counts too.
+    before: usize,
     depth: usize,
 }
 
@@ -173,8 +178,9 @@ impl Writer {
 
     fn string<'a>(&mut self, text: &str) -> std::result::Result<(), Fault<'a>> {
         if text.len() > self.limit {
-            return Err(self.too_large());
+            return Err(self.too_large_alone());
         }
+        let start = self.text.len();
         self.text.push('"');
         let mut rest = text;
         while let Some(at) = rest.bytes().position(|b| b < 0x20 || b == b'"' || b == b'\\') {
@@ -192,7 +198,7 @@ impl Writer {
         }
         self.text.push_str(rest);
         self.text.push('"');
-        self.fits()
+        if self.text.len() - start > self.limit { Err(self.too_large_alone()) } else { self.fits() }
     }
 
     fn enter<'a>(&mut self) -> std::result::Result<(), Fault<'a>> {
@@ -210,11 +216,17 @@ impl Writer {
     }
 
     fn fits<'a>(&self) -> std::result::Result<(), Fault<'a>> {
-        if self.text.len() > self.limit { Err(self.too_large()) } else { Ok(()) }
+        if self.before + self.text.len() > self.limit { Err(self.too_large()) } else { Ok(()) }
+    }
+
+    /// No smaller neighbour would let this string in, so it is the one to name.
+    fn too_large_alone<'a>(&self) -> Fault<'a> {
+        Fault::new(format!("it has more than {} bytes as JSON", self.limit))
     }
 
     fn too_large<'a>(&self) -> Fault<'a> {
-        Fault::new(format!("as a whole it has more than {} bytes as JSON", self.limit))
+        let why = format!("as a whole it has more than {} bytes as JSON", self.limit);
+        Fault { is_of_whole: true, ..Fault::new(why) }
     }
 }
 
@@ -245,12 +257,10 @@ impl<'de> Visitor<'de> for ValueSeed {
     }
 
     // JSON has doubles only, and so has Struct.
-    #[allow(clippy::cast_precision_loss)]
     fn visit_i64<E>(self, value: i64) -> std::result::Result<Kind, E> {
         Ok(Kind::NumberValue(value as f64))
     }
 
-    #[allow(clippy::cast_precision_loss)]
     fn visit_u64<E>(self, value: u64) -> std::result::Result<Kind, E> {
         Ok(Kind::NumberValue(value as f64))
     }

@@ -82,10 +82,33 @@ fn what_is_no_json_is_refused_with_its_place() {
 fn the_limit_counts_the_json_text() {
     let object = object_of([("a", text("xyz"))]);
     assert!(document(&object, 11, &Path::Root).is_ok());
-    assert!(refused(&object, 10).1.contains("10 bytes"));
+    let (path, why) = refused(&object, 10);
+    assert!(path == "payload" && why.contains("10 bytes"), "{path} {why}");
     let many = object_of([("a", list(vec![number(1.0); 1_000]))]);
     assert!(document(&many, 2_007, &Path::Root).is_ok_and(|document| document.len() <= 2_007));
-    refused(&many, 1_999);
+    assert_eq!(refused(&many, 1_999).0, "payload", "it is as much the fault of what came before");
+}
+
+#[test]
+fn a_string_that_is_too_large_alone_is_named() {
+    let deep = |text| object_of([("a", nested(object_of([("b", list(vec![number(1.0), text]))])))]);
+    for long in ["x".repeat(99), "x".repeat(1_000), "\u{1}".repeat(17)] {
+        assert_eq!(refused(&deep(text(&long)), 100).0, "payload.a.b[1]", "{long}");
+    }
+    assert_eq!(refused(&deep(text(&"x".repeat(98))), 100).0, "payload");
+}
+
+#[test]
+fn the_elements_of_a_list_share_its_limit() {
+    let given = |lengths: &[usize]| ListValue { values: lengths.iter().map(|n| text(&"x".repeat(*n))).collect() };
+    let root = Path::Root;
+    let refused = |lengths: &[usize]| match values(&given(lengths), 100, &root.field("remove")) {
+        Err(Refusal::InvalidField { path, .. }) => path,
+        other => panic!("{other:?}"),
+    };
+    assert!(values(&given(&[48, 47]), 100, &root).is_ok());
+    assert_eq!(refused(&[48, 50]), "remove");
+    assert_eq!(refused(&[1, 99]), "remove[1]");
 }
 
 #[test]

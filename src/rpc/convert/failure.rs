@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recorded_failure_is_told_in_full() {
+    fn a_recorded_failure_is_converted_in_full() {
         let report = FailureReport {
             class: FailureClass::RateLimited,
             code: "429".to_owned(),

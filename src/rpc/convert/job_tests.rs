@@ -54,7 +54,7 @@ fn leased(job: &Arc<Job>, no: StageNo) -> Arc<Job> {
 }
 
 #[test]
-fn a_job_is_told_with_its_stages() {
+fn a_job_is_converted_with_its_stages() {
     let running = leased(&submitted(chain()), 0);
     let documents = JobDocuments { payload: Some(Document::from_checked("{\"a\":1}")), ..Default::default() };
     let message = job(&running, &documents).expect("valid");

@@ -81,7 +81,7 @@ fn each_fault_is_found_at_its_place() {
         (with(proto::StageSpec { weight: Some(-0.1), ..spec("s") }), "stages[1].weight"),
         (with(proto::StageSpec { weight: Some(f64::NAN), ..spec("s") }), "stages[1].weight"),
         (
-            with(proto::StageSpec { depends_on: vec!["first".into(), "".into()], ..spec("s") }),
+            with(proto::StageSpec { depends_on: vec!["first".into(), String::new()], ..spec("s") }),
             "stages[1].depends_on[1]",
         ),
         (with(proto::StageSpec { required_by: vec!["\0".into()], ..spec("s") }), "stages[1].required_by[0]"),

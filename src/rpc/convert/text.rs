@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::path::Path;
 use crate::domain::id::{Name, is_job_id};
 use crate::domain::refusal::Refusal;
+use crate::domain::short::Short;
 use crate::rpc::limits;
 
 /// The id of a job; an empty one is refused.
@@ -27,6 +28,23 @@ pub fn kind(text: &str, path: &Path) -> Result<Name, Refusal> {
 /// The name of a stage or of a queue; an empty one is refused.
 pub fn name<T: for<'t> From<&'t str>>(text: &str, path: &Path) -> Result<T, Refusal> {
     plain(text, limits::NAME_BYTES, b"._:-", "[A-Za-z0-9._:-]{1,128}", path)
+}
+
+/// The key of a segment; an empty one is refused.
+pub fn segment_key(text: &str, path: &Path) -> Result<Short, Refusal> {
+    plain(text, limits::NAME_BYTES, b"._:/-", "[A-Za-z0-9._:/-]{1,128}", path)
+}
+
+/// A BCP 47 tag. None: the text is empty.
+pub fn language(text: &str, path: &Path) -> Result<Option<Short>, Refusal> {
+    let is_part = |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.len() > limits::LANGUAGE_BYTES || !text.split('-').all(is_part) {
+        return Err(path.mismatch("[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*, at most 64 bytes", text));
+    }
+    Ok(Some(text.into()))
 }
 
 /// The name of a namespace; an empty one is refused.

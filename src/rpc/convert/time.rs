@@ -32,10 +32,15 @@ pub struct Range {
 pub const LEASE_DURATION: Range = Range { min: Duration::from_secs(1), max: DAY, says: "1 s to 24 hours" };
 /// How long an ended job is kept.
 pub const RETENTION: Range = Range { min: Duration::ZERO, max: DAY.saturating_mul(365), says: "0 to 365 days" };
+/// How long a session is kept after its end.
+pub const SESSION_RETENTION: Range =
+    Range { min: Duration::ZERO, max: DAY.saturating_mul(3_650), says: "0 to 3,650 days" };
 /// How long holders may go on after a cancel.
 pub const GRACE_PERIOD: Range = Range { min: Duration::ZERO, max: DAY, says: "0 to 24 hours" };
 /// How long a caller may ask to wait; see [`parse_wait`].
 pub const WAIT: Range = Range { min: Duration::ZERO, max: Duration::from_secs(60), says: "0 to 60 s" };
+/// How old the answer of a read may be.
+pub const STALENESS: Range = Range { min: Duration::ZERO, max: Duration::from_secs(60), says: "0 to 60 s" };
 /// The longest that a call waits, whatever was asked for. Proxies usually end a call after 60 s without a response.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(55);
 /// How long an API key is valid.
@@ -80,7 +85,7 @@ pub fn parse_duration(given: &prost_types::Duration, range: Range, path: &Path) 
 }
 
 /// A duration as errors show it, such as `1.5 s`.
-fn shown(given: &prost_types::Duration) -> String {
+pub(super) fn shown(given: &prost_types::Duration) -> String {
     let sign = if given.seconds < 0 || given.nanos < 0 { "-" } else { "" };
     let fraction = format!("{:09}", given.nanos.unsigned_abs());
     match fraction.trim_end_matches('0') {

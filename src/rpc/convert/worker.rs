@@ -10,34 +10,25 @@ use crate::domain::id::{JobKey, LeaseToken, Name, NamespaceId};
 use crate::domain::job::StageCredential;
 use crate::domain::refusal::Refusal;
 use crate::domain::stage::DEFAULT_QUEUE;
+use crate::operation::target::StageTarget;
 use crate::proto;
-use crate::proto::stage_target::Target as StageTarget;
+use crate::proto::stage_target::Target;
 use crate::rpc::limits;
 
-/// The stage of a request, by its lease or by its name.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The job of the stage.
-    pub key: JobKey,
-    /// The job's id, where the caller named it; a token does not hold it.
-    pub job_id: Option<Name>,
-    /// How the stage is named: by the token of its lease, or by name.
-    pub hold: StageCredential,
-}
-
 /// Reads the `target` of a request.
-pub fn target(namespace: NamespaceId, given: Option<&proto::StageTarget>) -> Result<Target, Refusal> {
+pub fn target(namespace: NamespaceId, given: Option<&proto::StageTarget>) -> Result<StageTarget, Refusal> {
     let path = Path::Root;
     let path = path.field("target");
     match given.and_then(|given| given.target.as_ref()) {
         None => Err(path.refuse("is required: set lease_token or stage_ref")),
-        Some(StageTarget::LeaseToken(token)) => {
+        Some(Target::LeaseToken(token)) => {
             let (key, token) = lease_token(namespace, token, &path)?;
-            Ok(Target { key, job_id: None, hold: StageCredential::Token(token) })
+            Ok(StageTarget { key, job_id: "".into(), credential: StageCredential::Token(token) })
         }
-        Some(StageTarget::StageRef(stage)) => {
+        Some(Target::StageRef(stage)) => {
             let stage = stage_ref(namespace, Some(stage), &path)?;
-            Ok(Target { key: stage.key, job_id: Some(stage.job_id), hold: StageCredential::Name(stage.stage_name) })
+            let credential = StageCredential::Name(stage.stage_name);
+            Ok(StageTarget { key: stage.key, job_id: stage.job_id, credential })
         }
     }
 }
@@ -248,11 +239,11 @@ mod tests {
         let by_token = target(NAMESPACE, Some(&proto::StageTarget::leased(token.to_string())));
         let by_token = by_token.expect("valid");
         assert_eq!(by_token.key, JobKey { namespace: NAMESPACE, uid: token.job_uid });
-        assert!(matches!(by_token.hold, StageCredential::Token(held) if held == token));
+        assert!(matches!(by_token.credential, StageCredential::Token(held) if held == token));
         let stage = proto::StageTarget::named("film-1", "tts");
         let by_name = target(NAMESPACE, Some(&stage)).expect("valid");
         assert_eq!(by_name.key, JobKey::of(NAMESPACE, "film-1"));
-        assert!(matches!(by_name.hold, StageCredential::Name(name) if &*name == "tts"));
+        assert!(matches!(by_name.credential, StageCredential::Name(name) if &*name == "tts"));
     }
 
     #[test]
@@ -292,7 +283,10 @@ mod tests {
         assert_eq!(refused(proto::LeaseStagesRequest::default()), "worker_id");
         assert_eq!(refused(proto::LeaseStagesRequest { max_stages: 101, ..base() }), "max_stages");
         assert_eq!(refused(proto::LeaseStagesRequest { max_stages: -1, ..base() }), "max_stages");
-        assert_eq!(refused(proto::LeaseStagesRequest { queues: vec!["a".into(), "".into()], ..base() }), "queues[1]");
+        assert_eq!(
+            refused(proto::LeaseStagesRequest { queues: vec!["a".into(), String::new()], ..base() }),
+            "queues[1]"
+        );
         let minute = Some(prost_types::Duration { seconds: 61, nanos: 0 });
         assert_eq!(refused(proto::LeaseStagesRequest { wait: minute, ..base() }), "wait");
     }

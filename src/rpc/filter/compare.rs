@@ -1,7 +1,7 @@
 //! One comparison of a filter: its field, its operator and a value of the field's type.
 
 use super::Parser;
-use super::lexer::{Fault, Token};
+use super::lexer::{FilterError, Token};
 use crate::domain::job::JobPhase;
 use crate::domain::query::{Clause, Comparison, Test, TimeField};
 use crate::rpc::convert::text::is_label_key;
@@ -15,7 +15,7 @@ enum Field {
 }
 
 /// Parses one comparison, such as `state = RUNNING`.
-pub(super) fn comparison(parser: &mut Parser) -> Result<Clause, Fault> {
+pub(super) fn comparison(parser: &mut Parser) -> Result<Clause, FilterError> {
     let field = field(parser)?;
     let operator_at = parser.at;
     let Token::Operator(comparison) = parser.next else {
@@ -24,7 +24,7 @@ pub(super) fn comparison(parser: &mut Parser) -> Result<Clause, Fault> {
     parser.take()?;
     let (at, value) = match parser.take()? {
         (at, Token::Word(value) | Token::Quoted(value)) => (at, value),
-        (at, _) => return Err(Fault { at, why: "expected a value".to_owned() }),
+        (at, _) => return Err(FilterError { at, why: "expected a value".to_owned() }),
     };
     match field {
         Field::State => states(comparison, operator_at, &value, at),
@@ -32,15 +32,15 @@ pub(super) fn comparison(parser: &mut Parser) -> Result<Clause, Fault> {
         Field::Label(key) => Ok(Clause::Label { key, any_of: vec![Test { comparison, value }] }),
         Field::Time(field) => match parse_rfc3339(&value) {
             Some(value) => Ok(Clause::Time { field, any_of: vec![Test { comparison, value }] }),
-            None => Err(Fault { at, why: "times are RFC 3339, such as \"2026-01-31T08:00:00Z\"".to_owned() }),
+            None => Err(FilterError { at, why: "times are RFC 3339, such as \"2026-01-31T08:00:00Z\"".to_owned() }),
         },
     }
 }
 
-fn field(parser: &mut Parser) -> Result<Field, Fault> {
+fn field(parser: &mut Parser) -> Result<Field, FilterError> {
     const FIELDS: &str = "state, kind, labels.KEY, create_time, start_time or end_time";
     let (at, token) = parser.take()?;
-    let refuse = |why: String| Err(Fault { at, why });
+    let refuse = |why: String| Err(FilterError { at, why });
     let Token::Word(name) = token else { return refuse(format!("expected a field: {FIELDS}")) };
     if let Some(key) = name.strip_prefix("labels.") {
         if is_label_key(key) {
@@ -60,16 +60,16 @@ fn field(parser: &mut Parser) -> Result<Field, Fault> {
 }
 
 /// States have no order, so a comparison is the set of those it lets through.
-fn states(comparison: Comparison, operator_at: usize, value: &str, at: usize) -> Result<Clause, Fault> {
+fn states(comparison: Comparison, operator_at: usize, value: &str, at: usize) -> Result<Clause, FilterError> {
     let Some(state) = JobPhase::ALL.into_iter().find(|phase| phase.name() == value) else {
         let names = JobPhase::ALL.map(JobPhase::name).join(", ");
-        return Err(Fault { at, why: format!("is not a state: {names}") });
+        return Err(FilterError { at, why: format!("is not a state: {names}") });
     };
     match comparison {
         Comparison::Equal => Ok(Clause::State(vec![state])),
         Comparison::NotEqual => Ok(Clause::State(JobPhase::ALL.into_iter().filter(|phase| *phase != state).collect())),
         Comparison::Less | Comparison::LessOrEqual | Comparison::Greater | Comparison::GreaterOrEqual => {
-            Err(Fault { at: operator_at, why: "states are compared by = and != only".to_owned() })
+            Err(FilterError { at: operator_at, why: "states are compared by = and != only".to_owned() })
         }
     }
 }

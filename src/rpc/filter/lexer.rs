@@ -7,7 +7,7 @@ use crate::domain::query::Comparison;
 
 /// What is wrong with a filter, and where, in characters from 0.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct FilterError {
     pub(super) at: usize,
     pub(super) why: String,
 }
@@ -52,7 +52,7 @@ impl<'t> Lexer<'t> {
     }
 
     /// The next token and where it begins.
-    pub(super) fn token(&mut self) -> Result<(usize, Token), Fault> {
+    pub(super) fn token(&mut self) -> Result<(usize, Token), FilterError> {
         while self.next_if(|c| c.is_ascii_whitespace()).is_some() {}
         let at = self.at;
         let token = match self.rest.peek().copied() {
@@ -62,7 +62,9 @@ impl<'t> Lexer<'t> {
             Some(quote @ ('"' | '\'')) => self.quoted(quote)?,
             Some('=' | '!' | '<' | '>') => self.operator()?,
             Some(c) if is_word(c) => self.word(),
-            Some(c) => return Err(Fault { at, why: format!("{c:?} is not expected here; texts stand in quotes") }),
+            Some(c) => {
+                return Err(FilterError { at, why: format!("{c:?} is not expected here; texts stand in quotes") });
+            }
         };
         Ok((at, token))
     }
@@ -80,7 +82,7 @@ impl<'t> Lexer<'t> {
         Token::Word(word)
     }
 
-    fn operator(&mut self) -> Result<Token, Fault> {
+    fn operator(&mut self) -> Result<Token, FilterError> {
         let at = self.at;
         let first = self.next();
         let equal = self.next_if(|c| *c == '=').is_some();
@@ -91,11 +93,11 @@ impl<'t> Lexer<'t> {
             (Some('<'), true) => Ok(Token::Operator(Comparison::LessOrEqual)),
             (Some('>'), false) => Ok(Token::Operator(Comparison::Greater)),
             (Some('>'), true) => Ok(Token::Operator(Comparison::GreaterOrEqual)),
-            _ => Err(Fault { at, why: "the operators are = != < <= > >=".to_owned() }),
+            _ => Err(FilterError { at, why: "the operators are = != < <= > >=".to_owned() }),
         }
     }
 
-    fn quoted(&mut self, quote: char) -> Result<Token, Fault> {
+    fn quoted(&mut self, quote: char) -> Result<Token, FilterError> {
         let begin = self.at;
         self.next();
         let mut text = String::new();
@@ -107,9 +109,9 @@ impl<'t> Lexer<'t> {
                 other => other,
             };
             match c {
-                None => return Err(Fault { at: begin, why: "the quote is not closed".to_owned() }),
+                None => return Err(FilterError { at: begin, why: "the quote is not closed".to_owned() }),
                 Some(c) if c.is_control() => {
-                    return Err(Fault { at, why: "control characters are not allowed".to_owned() });
+                    return Err(FilterError { at, why: "control characters are not allowed".to_owned() });
                 }
                 Some(c) => text.push(c),
             }

@@ -1,6 +1,6 @@
 //! Comparisons in a filter of records, and their order.
 
-use super::lexer::{Fault, Token};
+use super::lexer::{FilterError, Token};
 use super::{Clauses, Parser, parse};
 use crate::domain::query::{Comparison, Test};
 use crate::domain::record_query::{RecordClause, RecordOrder, RecordOrderField, RecordTime, Scalar};
@@ -45,7 +45,7 @@ enum Subject {
 }
 
 impl Clauses for RecordClause {
-    fn comparison(parser: &mut Parser) -> Result<Self, Fault> {
+    fn comparison(parser: &mut Parser) -> Result<Self, FilterError> {
         let subject = subject(parser)?;
         let operator_at = parser.at;
         let Token::Operator(comparison) = parser.next else {
@@ -61,10 +61,10 @@ impl Clauses for RecordClause {
             }
             (Subject::Time(field), Token::Word(value) | Token::Quoted(value)) => match parse_rfc3339(&value) {
                 Some(value) => Ok(Self::Time { field, any_of: vec![Test { comparison, value }] }),
-                None => Err(Fault { at, why: "times are RFC 3339, such as \"2026-01-31T08:00:00Z\"".to_owned() }),
+                None => Err(FilterError { at, why: "times are RFC 3339, such as \"2026-01-31T08:00:00Z\"".to_owned() }),
             },
             (_, Token::Operator(_) | Token::Open | Token::Close | Token::End) => {
-                Err(Fault { at, why: "expected a value".to_owned() })
+                Err(FilterError { at, why: "expected a value".to_owned() })
             }
         }
     }
@@ -83,9 +83,9 @@ impl Clauses for RecordClause {
     }
 }
 
-fn subject(parser: &mut Parser) -> Result<Subject, Fault> {
+fn subject(parser: &mut Parser) -> Result<Subject, FilterError> {
     let (at, token) = parser.take()?;
-    let refuse = |why: String| Err(Fault { at, why });
+    let refuse = |why: String| Err(FilterError { at, why });
     let Token::Word(word) = token else { return refuse(format!("expected a field: {FIELDS}")) };
     if let Some(name) = word.strip_prefix("fields.") {
         let name = match (name, &parser.next) {
@@ -110,10 +110,10 @@ fn subject(parser: &mut Parser) -> Result<Subject, Fault> {
     }
 }
 
-fn field(name: String, comparison: Comparison, at: usize, value: Scalar) -> Result<RecordClause, Fault> {
+fn field(name: String, comparison: Comparison, at: usize, value: Scalar) -> Result<RecordClause, FilterError> {
     let has_order = matches!(value, Scalar::Number(_) | Scalar::Text(_));
     if !has_order && !matches!(comparison, Comparison::Equal | Comparison::NotEqual) {
-        return Err(Fault { at, why: "null and bools are compared by = and != only".to_owned() });
+        return Err(FilterError { at, why: "null and bools are compared by = and != only".to_owned() });
     }
     Ok(RecordClause::Field { name, any_of: vec![Test { comparison, value }] })
 }

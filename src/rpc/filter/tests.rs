@@ -56,7 +56,7 @@ fn or_binds_tighter_than_and_and_stays_within_a_field() {
 }
 
 #[test]
-fn faults_are_told_with_their_place() {
+fn faults_have_their_position() {
     for (text, place) in [
         ("colour = red", "at character 1:"),
         ("state = BLUE", "at character 9:"),
@@ -122,7 +122,7 @@ fn orders_are_read() {
 proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "[(kindOAR=!<>'\"\\\\ü .]{0,60}|\\PC{0,60}") {
-        let _ = filter(&text);
+        let _parsed = filter(&text);
     }
 
     #[test]

@@ -36,7 +36,6 @@ struct OneLease {
 }
 
 impl Held {
-    /// No leases yet.
     pub fn new(engine: Engine, namespace: NamespaceId) -> Self {
         let (leases, unconfirmed) = (HashMap::default(), BTreeMap::new());
         Self { engine, namespace, inbox: Arc::default(), leases, unconfirmed, sent: 0, alone: 0 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
 use super::held::Held;
-use super::{Begin, Message, message, token_of, unread};
+use super::{Begin, Message, message, token_of};
 use crate::admission::StreamCharge;
 use crate::domain::id::{JobKey, LeaseToken};
 use crate::domain::job::Job;
@@ -24,6 +24,7 @@ use crate::proto;
 use crate::rpc::caller::Caller;
 use crate::rpc::limits::OUTCOMES_PER_CALL;
 use crate::rpc::stage_writes::StageWrite;
+use crate::rpc::streams::unread;
 use crate::rpc::{heartbeat, outcomes};
 
 /// Unanswered outcomes and renewals. At this number no further message is read.
@@ -73,7 +74,7 @@ enum Event {
 }
 
 /// State of one stream.
-pub struct Session {
+pub struct WorkSession {
     caller: Caller,
     begin: Begin,
     charge: Option<StreamCharge>,
@@ -97,7 +98,7 @@ pub struct Session {
 /// The reader of the responses is gone or has stopped reading.
 struct Gone;
 
-impl Session {
+impl WorkSession {
     pub fn new(
         caller: Caller,
         begin: Begin,
@@ -190,7 +191,7 @@ impl Session {
         match event {
             Event::Handled(handled) => self.acknowledge(handled).await,
             Event::Polled(polled) => self.deliver(polled).await,
-            Event::Seen(seen) => self.tell(seen).await,
+            Event::Seen(seen) => self.send_statuses(seen).await,
             Event::Received(received) => {
                 self.receive(received);
                 Ok(())

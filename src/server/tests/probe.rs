@@ -67,7 +67,7 @@ impl tower::Service<Request<Body>> for Probe {
             "/test.Probe/PanicAtOnce" => panic!("the secret of the handler"),
             "/test.Probe/PanicInStream" => streaming(futures::stream::poll_fn(|_| panic!("the secret of the handler"))),
             "/test.Probe/GetForever" | "/test.Probe/UpdateForever" => Box::pin(std::future::pending()),
-            "/test.Probe/Heartbeat" => Box::pin(async { Ok(Status::aborted("beat").into_http()) }),
+            "/test.Probe/Heartbeat" => Box::pin(async { Ok(Status::aborted("heartbeat").into_http()) }),
             // Sends its headers, then nothing.
             "/test.Probe/WatchForever" => streaming(futures::stream::pending()),
             path => panic!("no such method: {path}"),

@@ -33,7 +33,6 @@ impl fmt::Debug for Pem {
 }
 
 impl Files {
-    /// Reads all files.
     pub(super) fn read(&self) -> anyhow::Result<Pem> {
         let client_ca = self.client_ca.as_deref().map(|path| read("--tls-client-ca", path)).transpose()?;
         Ok(Pem { certificate: read("--tls-cert", &self.certificate)?, key: read("--tls-key", &self.key)?, client_ca })

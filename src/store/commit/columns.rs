@@ -10,9 +10,11 @@ use uuid::Uuid;
 use crate::domain::credential::SecretHash;
 use crate::domain::short::Short;
 use crate::domain::time::Timestamp;
-use crate::store::job::changes::HISTORY_ENTRY_BYTES;
 use crate::store::pg::types::JsonText;
 use crate::store::table::Column;
+
+/// Bytes of one job in `write_groups.history`: namespace, uid and version, big-endian.
+pub(in crate::store) const HISTORY_ENTRY_BYTES: usize = 28;
 
 /// The rows of one part of the statement.
 pub trait Columns: Sync {
@@ -74,7 +76,7 @@ macro_rules! columns {
     ($(#[$doc:meta])* $columns:ident of $row:ident { $($field:ident: $type:ty $(as $sql:ident)?),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
-        #[allow(missing_docs)] // The fields are the columns of the tables.
+        #[allow(missing_docs, reason = "the fields are the columns of the tables")]
         pub struct $row { pub c: i32, $(pub $field: $type),* }
 
         #[doc = concat!("Columns of [`", stringify!($row), "`].")]
@@ -113,16 +115,20 @@ macro_rules! columns {
     };
 }
 
+mod timelines;
+
+pub use timelines::*;
+
 columns!(
     /// A component of the group: how many guards it must meet, and the sum of the weights of the rows that it writes (see `statement::weight`).
     Components of ComponentRow { guards: i64, weight: i64 }
 );
 columns!(
-    /// A job or a resource at the version that was read.
+    /// A job, a resource or a session at the version that was read.
     RootVersions of RootVersion { namespace_id: i32, root_uid: Uuid, version: i64, create_time: Timestamp }
 );
 columns!(
-    /// The key of a job or a resource.
+    /// The key of a job, a resource or a session.
     RootIds of RootId { namespace_id: i32, root_uid: Uuid }
 );
 columns!(

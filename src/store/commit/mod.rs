@@ -2,12 +2,12 @@
 //! returns which those were.
 
 pub mod columns;
+pub mod lane;
 pub(super) mod plan;
 pub mod resolve;
 mod statement;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use foldhash::{HashMap, HashSet};
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use columns::Columns as _;
 use columns::{ComponentRow, Components};
-pub use plan::Plan;
+pub use plan::{CommitMode, Plan};
 use statement::Shape;
 
 use crate::domain::time::Timestamp;
@@ -50,17 +50,6 @@ pub enum CommitError {
     RolledBack(Fault),
     /// The connection was lost with this error. The group may have been committed.
     Lost(String),
-}
-
-/// What becomes of a group in which some component stands on state that is no longer current.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CommitMode {
-    /// Each component is written or not by itself: roots are locked at their versions before they are written.
-    #[default]
-    PerComponent,
-    /// Nothing of the group is written: an update of a record names the version that it replaces, and the statement fails unless all such
-    /// updates hit. Saves locking the records first.
-    AllOrNothing,
 }
 
 impl Plan {
@@ -154,11 +143,6 @@ impl CommitError {
             Some(_) | None => Self::Lost(Explained(&error).to_string()),
         }
     }
-}
-
-/// A text as a column holds it.
-pub(super) fn owned(text: &Arc<str>) -> String {
-    text.to_string()
 }
 
 #[cfg(test)]

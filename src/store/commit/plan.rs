@@ -1,9 +1,18 @@
 //! The plan of a commit: the guards that must hold, and the rows that are then written.
 
-use super::CommitMode;
 use super::columns::*;
-use crate::domain::id::StageNo;
 use crate::store::table::{self, Column, Table};
+
+/// What becomes of a group in which some component stands on state that is no longer current.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CommitMode {
+    /// Each component is written or not by itself: roots are locked at their versions before they are written.
+    #[default]
+    PerComponent,
+    /// Nothing of the group is written: an update of a record names the version that it replaces, and the statement fails unless all such
+    /// updates hit. Saves locking the records first.
+    AllOrNothing,
+}
 
 macro_rules! plan {
     (@flag) => { false };
@@ -23,7 +32,7 @@ macro_rules! plan {
         /// What a group asks of the database: per component, guards that must all hold, and rows that are then written. Each field is the rows of
         /// the part of its name.
         #[derive(Debug, Default)]
-        #[allow(missing_docs)] // Where the name of the part does not say it all, a comment does.
+        #[allow(missing_docs, reason = "where the name of the part does not say it all, a comment does")]
         pub struct Plan {
             /// Whether records are locked before they are updated.
             pub mode: CommitMode,
@@ -117,6 +126,18 @@ plan! {
         share_lock_records: RecordVersions = share_lock RECORDS;
         /// Records that were only read.
         check_version_records: RecordVersions = check_version RECORDS;
+        /// Sessions that must not exist.
+        check_absent_sessions: RootIds = check_absent SESSIONS;
+        /// Sessions that are written.
+        lock_sessions: RootVersions = lock SESSIONS;
+        /// Sessions that a write was decided on without writing them.
+        share_lock_sessions: RootVersions = share_lock SESSIONS;
+        /// Sessions that were only read.
+        check_version_sessions: RootVersions = check_version SESSIONS;
+        /// Segments that must not exist.
+        check_absent_segments: SegmentIds = check_absent SEGMENTS;
+        /// Segments that are written, under the lock of their session, or that were read.
+        check_version_segments: SegmentVersions = check_version SEGMENTS;
         /// Leases that must have expired.
         check_expired_leases: LeaseTokens = file "lease";
         /// Leases that are extended if they are still held.
@@ -190,6 +211,11 @@ plan! {
         set_record_values: RecordValues = file "record";
         /// Fields whose large value was removed or has become small.
         clear_record_values: RecordFields = delete RECORD_VALUES;
+        insert_sessions: Sessions = insert SESSIONS;
+        update_sessions: ChangedSessions = file "session";
+        delete_sessions: RootIds = delete SESSIONS;
+        insert_segments: Segments = insert SEGMENTS;
+        update_segments: Segments = file "session";
         /// Ready stages that wait for a permit.
         block_stages: BlockedStages = file "ready";
         insert_permits: Permits = insert PERMITS;
@@ -220,8 +246,3 @@ pub(super) const MAY_MISS: &[&str] = &[
     "block_stages",
     "note_probes",
 ];
-
-/// The number of a stage as a column has it.
-pub(in crate::store) fn stage_no(no: StageNo) -> i32 {
-    i32::try_from(no).expect("a job has at most 10,000 stages")
-}

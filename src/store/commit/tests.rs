@@ -36,13 +36,19 @@ fn parameters_are_numbered_through_all_parts() {
 }
 
 /// Columns that a part does not name, and why.
-const UNUSED: &[(&str, &str, &str)] =
-    &[("move_specs", "input", "the row of the job has it"), ("update_resources", "name", "a resource keeps its name")];
+const UNUSED: &[(&str, &str, &str)] = &[
+    ("move_specs", "input", "the row of the job has it"),
+    ("update_resources", "name", "a resource keeps its name"),
+    ("update_segments", "arrival", "a segment keeps it"),
+    ("update_segments", "kind", "a segment keeps it"),
+    ("update_segments", "create_time", "a segment keeps it"),
+];
 
 /// Columns of tables that get their value from, or are compared with, a column of another name.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("job_uid", "root_uid"),
     ("resource_uid", "root_uid"),
+    ("session_uid", "root_uid"),
     ("revision", "version"),
     ("version", "replaced_version"),
     ("blocked_on", "resource_uid"),

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
+use super::queries::{changed_keys, lock_key_ring};
 use crate::domain::credential::KeyRing;
 use crate::domain::time::Timestamp;
 use crate::store::aggregate::Stored;
 use crate::store::commit::Plan;
-use crate::store::connection::{DbResult, Run};
-use crate::store::credentials::{changed_keys, lock_key_ring};
-use crate::store::held::Tables;
+use crate::store::pg::connection::{DbResult, Run};
+use crate::store::pg::held::Tables;
 
 impl Stored for KeyRing {
     const TABLES: Tables = Tables::Credentials;

@@ -12,6 +12,7 @@ use crate::domain::id::{JobKey, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
+use crate::store::commit::columns::HISTORY_ENTRY_BYTES;
 use crate::store::job::queries::event;
 use crate::store::pg::connection::{DbError, Run, unavailable};
 use crate::store::{Store, load};
@@ -50,9 +51,6 @@ pub struct WrittenJobs {
     /// Whether more was written than was asked for.
     pub is_cut: bool,
 }
-
-/// Bytes of one job in `write_groups.history`: namespace, uid and version, big-endian.
-pub const HISTORY_ENTRY_BYTES: usize = 28;
 
 /// The jobs and versions in the history of a group.
 fn history_entries(bytes: &[u8]) -> impl Iterator<Item = (JobKey, i64)> {
@@ -137,7 +135,7 @@ impl Store {
     pub async fn jobs_since(&self, xid: i64, groups: u32, jobs: u32) -> Result<WrittenJobs> {
         let client = self.reserved.get().await?;
         let max_bytes = i64::from(jobs) * HISTORY_ENTRY_BYTES as i64;
-        // One more group tells whether there are more.
+        // One more group shows whether there are more.
         let params: [&(dyn ToSql + Sync); 3] = [&xid, &(i64::from(groups) + 1), &max_bytes];
         let rows = client.rows(include_str!("../sql/job/jobs_since.sql"), &params).await;
         let rows = rows.map_err(|error| unavailable(&error))?;

@@ -5,10 +5,8 @@ use crate::domain::id::JobKey;
 use crate::domain::job::JobChanges;
 use crate::domain::stage::Stage;
 use crate::store::commit::columns::*;
-use crate::store::commit::owned;
-use crate::store::commit::plan::stage_no;
-use crate::store::job::write::text;
 use crate::store::pg::types::JsonText;
+use crate::store::values::{owned, stage_no, text};
 
 pub(in crate::store) fn spec_row(c: i32, key: JobKey, stage: &Stage, changes: &JobChanges) -> SpecRow {
     SpecRow {

@@ -122,7 +122,7 @@ pub struct StoredSpec {
 
 /// The state of a stage as it is stored: the columns of `stages`. Zeros and nulls are left out.
 #[derive(Debug, Serialize, Deserialize)]
-#[allow(missing_docs)] // The fields are those of Stage.
+#[allow(missing_docs, reason = "the fields are those of Stage")]
 pub struct StoredStage {
     pub state: i16,
     pub version: i64,
@@ -155,7 +155,6 @@ pub struct StoredStage {
     pub parent_token: Option<i64>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference.
 fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -100,11 +100,11 @@ fn spec() -> impl Strategy<Value = StageSpec> {
 fn stage() -> impl Strategy<Value = Stage> {
     let numbers = (1..i64::MAX, 1..i64::MAX, 0..1000_u32, 0..i64::MAX);
     let marks = (uuid(), prop::option::of(uuid()), prop::option::of(uuid()), prop::option::of(any::<i64>()));
-    let told = (0.0..=1.0, prop::option::of(text()), prop::option::of(failure()), 0..8_usize);
+    let reported = (0.0..=1.0, prop::option::of(text()), prop::option::of(failure()), 0..8_usize);
     let times = (prop::option::of(moment()), prop::option::of(moment()));
-    (spec(), state(), numbers, marks, told, times).prop_map(|(spec, state, numbers, marks, told, times)| {
+    (spec(), state(), numbers, marks, reported, times).prop_map(|(spec, state, numbers, marks, reported, times)| {
         let mut failures = FailureCounts::default();
-        FailureClass::ALL.iter().take(told.3).for_each(|class| failures.add(*class));
+        FailureClass::ALL.iter().take(reported.3).for_each(|class| failures.add(*class));
         Stage {
             state,
             parent: marks.3.map(|fencing_token| Parent { no: 0, fencing_token }),
@@ -115,9 +115,9 @@ fn stage() -> impl Strategy<Value = Stage> {
             failures,
             token_secret: Some(marks.0),
             outcome_digest: marks.1,
-            progress: told.0,
-            message: told.1.map(Into::into),
-            failure: told.2,
+            progress: reported.0,
+            message: reported.1.map(Into::into),
+            failure: reported.2,
             start_time: times.0,
             end_time: times.1,
             ..Stage::new(0, Arc::new(spec), [].into(), numbers.3)

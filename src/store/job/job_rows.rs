@@ -11,13 +11,9 @@ use crate::domain::json::Document;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::time::Timestamp;
 use crate::store::commit::columns::*;
-use crate::store::commit::owned;
 use crate::store::job::in_row;
-use crate::store::job::write::{micros, text};
 use crate::store::pg::types::JsonText;
-
-/// The stored state of a job that is RUNNING with a failure; the API has RUNNING for both.
-pub(in crate::store) const FAILING: i16 = 8;
+use crate::store::values::{FAILING, micros, owned, text};
 
 pub(in crate::store) fn failure(failure: Option<&Arc<Failure>>) -> Option<JsonText> {
     failure.map(|failure| JsonText::of(&**failure))

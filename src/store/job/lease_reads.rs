@@ -4,7 +4,7 @@
 //! for all of them: one round trip for the calls of a group, not one for each.
 
 use foldhash::{HashMap, HashMapExt};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::domain::documents::LeaseDocuments;
@@ -48,7 +48,7 @@ impl Store {
     pub async fn lease_documents(&self, leases: Vec<(JobKey, StageNo)>) -> Result<Documents> {
         let (answer, documents) = oneshot::channel();
         let starts = {
-            let mut queue = self.lease_reads.lock();
+            let mut queue = self.lease_reads.queue.lock();
             queue.requests.push(DocumentRequest { leases, answer });
             let starts = queue.readers < MAX_READERS;
             queue.readers += usize::from(starts);
@@ -66,7 +66,7 @@ impl Store {
 impl DocumentReader {
     async fn read_all(mut self) {
         loop {
-            let requests = self.store.lease_reads.lock().take();
+            let requests = self.store.lease_reads.queue.lock().take();
             if requests.is_empty() {
                 self.is_done = true;
                 return;
@@ -91,7 +91,7 @@ impl DocumentReader {
 impl Drop for DocumentReader {
     fn drop(&mut self) {
         if !self.is_done {
-            let mut queue = self.store.lease_reads.lock();
+            let mut queue = self.store.lease_reads.queue.lock();
             queue.readers -= 1;
             // Waiting calls fail, since their senders are dropped.
             queue.requests.clear();
@@ -114,8 +114,4 @@ impl ReadQueue {
     }
 }
 
-impl LeaseReads {
-    fn lock(&self) -> MutexGuard<'_, ReadQueue> {
-        self.queue.lock()
-    }
-}
+impl LeaseReads {}

@@ -11,10 +11,10 @@ use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::job::in_row;
-use crate::store::job::job_rows::FAILING;
 use crate::store::job::load::root;
 use crate::store::page::{self, ColumnBounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, any_of, behind};
 use crate::store::pg::connection::{Transaction, unavailable};
+use crate::store::values::FAILING;
 
 /// A part of an order of jobs that one index has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

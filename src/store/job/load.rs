@@ -14,11 +14,11 @@ use crate::domain::stage::{Lease, Stage, StageState};
 use crate::domain::stage_table::StageTable;
 use crate::domain::time::Timestamp;
 use crate::store::job::in_row::{self, StoredSpec, StoredStage};
-use crate::store::job::job_rows::FAILING;
 use crate::store::load::{micros, number, parsed};
 use crate::store::pg::connection::{DbResult, Run};
 use crate::store::pg::types::JsonText;
 use crate::store::table::JOBS;
+use crate::store::values::FAILING;
 
 /// Loads jobs. Of a `known` job only the stages that changed are loaded. Missing jobs are absent.
 pub async fn jobs(

@@ -10,13 +10,13 @@ use crate::domain::request::{RequestKey, RequestRecord};
 use crate::domain::stage::Stage;
 use crate::domain::time::Timestamp;
 use crate::store::commit::columns::*;
-use crate::store::commit::owned;
-use crate::store::commit::plan::{Plan, stage_no};
+use crate::store::commit::plan::Plan;
 use crate::store::job::child_rows::{event_row, spec_row};
 use crate::store::job::in_row;
 use crate::store::job::job_rows::{changed_job, failure, new_job, set_or_gone};
 use crate::store::permit::write::stored_amount;
 use crate::store::pg::types::JsonText;
+use crate::store::values::{micros, owned, stage_no, text};
 
 impl Plan {
     /// Writes a job that is new (`base` is `None`) or changed. The insert fails for the whole group if the id of a new job is used; where
@@ -275,14 +275,6 @@ fn root(c: i32, base: &Job) -> RootVersion {
 
 fn is_old(base: Option<&Job>, no: StageNo) -> bool {
     base.is_some_and(|base| base.stages.get(no).is_some())
-}
-
-pub(in crate::store) fn text(document: &Document) -> JsonText {
-    JsonText(document.as_str().into())
-}
-
-pub(in crate::store) fn micros(duration: std::time::Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn stage_row(c: i32, key: JobKey, stage: &Stage) -> StageRow {

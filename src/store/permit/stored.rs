@@ -9,9 +9,9 @@ use crate::domain::permit::resource::Resource;
 use crate::domain::time::Timestamp;
 use crate::store::aggregate::Stored;
 use crate::store::commit::Plan;
-use crate::store::connection::{DbResult, Run};
-use crate::store::held::Tables;
 use crate::store::load;
+use crate::store::pg::connection::{DbResult, Run};
+use crate::store::pg::held::Tables;
 
 impl Stored for Resource {
     const TABLES: Tables = Tables::Resources;

@@ -9,9 +9,9 @@ use crate::domain::permit::wait_queue::Waiter;
 use crate::domain::permit::{Permit, PermitClaim, PermitMode, ResourceKey};
 use crate::domain::time::Timestamp;
 use crate::store::commit::columns::*;
-use crate::store::commit::owned;
-use crate::store::commit::plan::{Plan, stage_no};
+use crate::store::commit::plan::Plan;
 use crate::store::pg::types::JsonText;
+use crate::store::values::{owned, stage_no};
 
 /// The stored time of a resource's next timer is rounded up to a multiple of this, in microseconds. It only matters where no server has the timer in
 /// memory, and an indexed column should seldom change.
@@ -35,7 +35,7 @@ impl Plan {
             }
             // Only permits were extended.
             (Some(base), Some(after)) if after.is_at_version_of(base) => {
-                self.check_version_resources.push(root(c, base))
+                self.check_version_resources.push(root(c, base));
             }
             (Some(base), Some(after)) => {
                 self.lock_resources.push(root(c, base));

@@ -1,7 +1,6 @@
-//! Connections to Postgres: running statements on them, the connection of a writer lane, and errors of the database.
+//! Connections to Postgres: running statements on them, and errors of the database.
 
 use std::fmt;
-use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
 use postgres_types::ToSql;
@@ -9,9 +8,8 @@ use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Row, Statement};
 
 pub use super::target::Target;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::figures::Sparse;
-use crate::store::commit::Prepared;
 
 /// An error of the driver, which holds the database's own error if there is one.
 pub type DbError = tokio_postgres::Error;
@@ -78,43 +76,6 @@ pub(in crate::store) const WRITER_SETUP: &str = "SET plan_cache_mode = force_gen
 
 /// Session settings of pooled connections.
 pub(in crate::store) const READER_SETUP: &str = "SET timezone = 'UTC'; SET jit = off";
-
-/// The connection of one writer lane, and what it has prepared.
-pub struct Lane {
-    target: Target,
-    lock_wait: Duration,
-    open: Option<Open>,
-}
-
-/// An open connection of a lane.
-pub struct Open {
-    /// It runs the statements of the lane.
-    pub client: ClientWrapper,
-    /// The commit statements that are prepared on it.
-    pub prepared: Prepared,
-}
-
-impl Lane {
-    /// A lane that connects when it is first used. `lock_wait`: how long its statements wait for a lock.
-    pub fn new(target: Target, lock_wait: Duration) -> Self {
-        Self { target, lock_wait, open: None }
-    }
-
-    /// The open connection. A new one is made if there is none or it was lost.
-    pub async fn open(&mut self) -> Result<&mut Open> {
-        if self.open.as_ref().is_none_or(|open| open.client.is_closed()) {
-            let setup = format!("{WRITER_SETUP}; SET lock_timeout = {}", self.lock_wait.as_millis());
-            let client = self.target.connect(&setup).await?;
-            self.open = Some(Open { client, prepared: Prepared::default() });
-        }
-        self.open.as_mut().ok_or(Error::StoreUnavailable)
-    }
-
-    /// Closes the connection, for its state is unknown.
-    pub fn discard(&mut self) {
-        self.open = None;
-    }
-}
 
 /// What an error of a statement means for a group that was surely not committed by it.
 #[derive(Debug)]

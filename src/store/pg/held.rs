@@ -4,7 +4,7 @@ use super::connection::{DbResult, Run};
 
 /// The tables that are written together: those of one aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u16)]
 pub enum Tables {
     /// Jobs with their stages, documents, leases and history.
     Jobs = 1,
@@ -22,6 +22,8 @@ pub enum Tables {
     AuditLog = 64,
     /// The outcomes of groups, which every commit writes.
     WriteGroups = 128,
+    /// Sessions with their segments.
+    Timelines = 256,
 }
 
 impl Tables {
@@ -37,6 +39,7 @@ impl Tables {
             "key_ring" | "api_keys" => Some(Self::Credentials),
             "audit_events" => Some(Self::AuditLog),
             "write_groups" => Some(Self::WriteGroups),
+            "sessions" | "segments" => Some(Self::Timelines),
             _ => None,
         }
     }

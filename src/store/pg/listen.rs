@@ -61,7 +61,7 @@ impl Listener {
     }
 
     /// Sends messages to all servers.
-    pub async fn tell(&self, payloads: &[String]) -> Result<()> {
+    pub async fn notify(&self, payloads: &[String]) -> Result<()> {
         let sql = "SELECT pg_notify('interlock_hints', payload) FROM unnest($1::text[]) AS payload";
         let sent = tokio::time::timeout(SEND_TIMEOUT, self.client.execute(sql, &[&payloads])).await;
         sent.map_err(|_| Error::StoreUnavailable)?.map(drop).map_err(|error| unavailable(&error))

@@ -5,6 +5,7 @@ pub mod health;
 pub mod held;
 pub mod inspect;
 pub mod listen;
+pub mod log_position;
 pub mod migrate;
 pub mod no_connection;
 pub mod pool;

@@ -13,7 +13,8 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::connection::READER_SETUP;
+use super::connection::{READER_SETUP, unavailable};
+use super::log_position::has_replayed;
 use super::no_connection::NoConnection;
 use super::reader::Reader;
 use super::target::{CONNECT_TIMEOUT, Target};
@@ -73,11 +74,13 @@ impl Manager for Connections {
 #[derive(Clone)]
 pub struct ReadPool {
     pool: Pool<Connections>,
-    turns: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     settings: PoolSettings,
     rejected: Arc<AtomicU64>,
     /// Connections made before this moment are not used again.
     renewed: Arc<Mutex<Option<Instant>>>,
+    /// The position of the write-ahead log that a replica must have replayed. None: these are connections to the primary.
+    replayed: Option<i64>,
 }
 
 /// The state of a pool.
@@ -117,13 +120,19 @@ impl ReadPool {
                 Ok(())
             }))
             .build()?;
-        let turns = Arc::new(Semaphore::new(settings.max_reads));
-        Ok(Self { pool, turns, settings, rejected: Arc::default(), renewed })
+        let slots = Arc::new(Semaphore::new(settings.max_reads));
+        Ok(Self { pool, slots, settings, rejected: Arc::default(), renewed, replayed: None })
     }
 
     /// The same connections for reads of another kind, of which at most `max_reads` run at once, so that they leave some to the others.
     pub fn share(&self, max_reads: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(max_reads)), ..self.clone() }
+        Self { slots: Arc::new(Semaphore::new(max_reads)), ..self.clone() }
+    }
+
+    /// The same connections for reads of a state that has all writes up to a position of the write-ahead log. Each connection is asked when it is
+    /// taken, because a replica that was restarted may be behind what it has shown before.
+    pub fn replayed_up_to(&self, position: i64) -> Self {
+        Self { replayed: Some(position), ..self.clone() }
     }
 
     /// The most connections there can be.
@@ -138,13 +147,13 @@ impl ReadPool {
     }
 
     async fn get_unboxed(&self) -> Result<Reader> {
-        let wait = tokio::time::timeout(self.settings.acquire_timeout, self.turns.clone().acquire_owned());
-        let Ok(Ok(turn)) = wait.await else {
+        let wait = tokio::time::timeout(self.settings.acquire_timeout, self.slots.clone().acquire_owned());
+        let Ok(Ok(slot)) = wait.await else {
             self.rejected.fetch_add(1, Ordering::Relaxed);
             return Err(overloaded());
         };
         match self.pool.get().await {
-            Ok(client) => Ok(Reader::new(client, turn)),
+            Ok(client) => self.checked(Reader::new(client, slot)).await,
             Err(PoolError::Timeout(TimeoutType::Wait)) => {
                 self.rejected.fetch_add(1, Ordering::Relaxed);
                 Err(overloaded())
@@ -163,6 +172,16 @@ impl ReadPool {
                 }
                 Err(Error::StoreUnavailable)
             }
+        }
+    }
+
+    async fn checked(&self, reader: Reader) -> Result<Reader> {
+        let Some(position) = self.replayed else { return Ok(reader) };
+        match has_replayed(&reader, position).await {
+            Ok(true) => Ok(reader),
+            // The caller asks the primary instead.
+            Ok(false) => Err(Error::StoreUnavailable),
+            Err(error) => Err(unavailable(&error)),
         }
     }
 

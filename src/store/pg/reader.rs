@@ -40,8 +40,8 @@ impl InUse {
 
 impl Reader {
     /// A reader of a connection of the pool, on which nothing runs.
-    pub fn new(client: Pooled, turn: OwnedSemaphorePermit) -> Self {
-        Self { lent: Some((client, turn)), running: Arc::default() }
+    pub fn new(client: Pooled, slot: OwnedSemaphorePermit) -> Self {
+        Self { lent: Some((client, slot)), running: Arc::default() }
     }
 
     /// Says that something begins that does not go through [`Run`], such as a transaction.
@@ -96,12 +96,12 @@ impl std::ops::DerefMut for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let Some((client, turn)) = self.lent.take() else { return };
+        let Some((client, slot)) = self.lent.take() else { return };
         if self.running.load(Ordering::Acquire) == 0 || client.is_closed() {
             return;
         }
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(finish(client, turn))),
+            Ok(runtime) => drop(runtime.spawn(finish(client, slot))),
             Err(_) => drop(Pooled::take(client)),
         }
     }

@@ -84,11 +84,23 @@ impl Target {
     /// # Errors
     /// When it cannot be parsed, or a parameter of TLS cannot be used.
     pub fn parse(url: &str) -> Result<Self, BadTarget> {
+        Self::parse_for(url, TargetSessionAttrs::ReadWrite)
+    }
+
+    /// As [`Target::parse`], for a host that need not accept writes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse_replica(url: &str) -> Result<Self, BadTarget> {
+        Self::parse_for(url, TargetSessionAttrs::Any)
+    }
+
+    fn parse_for(url: &str, attributes: TargetSessionAttrs) -> Result<Self, BadTarget> {
         let (rest, parameters) = take_apart(url)?;
         let tls = Arc::new(DatabaseTls::new(parameters)?);
         let mut config: Config = rest.parse()?;
         config.ssl_mode(tls.mode());
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        config.target_session_attrs(attributes);
         config.connect_timeout(*config.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT));
         config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL);
         config.tcp_user_timeout(*config.get_tcp_user_timeout().unwrap_or(&TCP_USER_TIMEOUT));

@@ -103,29 +103,25 @@ impl DatabaseTls {
 
     /// The connector of the next connection. If files cannot be read again, that is logged and their earlier content is used.
     pub(in crate::store) async fn connector(self: &Arc<Self>) -> MakeRustlsConnect {
-        let is_old = self.made().at.elapsed() >= READ_AGAIN;
+        let is_old = self.made.lock().at.elapsed() >= READ_AGAIN;
         if is_old && self.settings.has_files() {
             let tls = Arc::clone(self);
             // Reading may block: the files may be on a network.
             let _read = tokio::task::spawn_blocking(move || tls.read_again()).await;
         }
-        self.made().connector.clone()
+        self.made.lock().connector.clone()
     }
 
     fn read_again(&self) {
         let new = self.settings.connector();
-        let mut made = self.made();
+        let mut made = self.made.lock();
         made.at = Instant::now();
         match new {
             Ok(connector) => made.connector = connector,
             Err(error) => {
-                tracing::warn!(%error, "the files for TLS to Postgres cannot be read; their earlier content is used")
+                tracing::warn!(%error, "the files for TLS to Postgres cannot be read; their earlier content is used");
             }
         }
-    }
-
-    fn made(&self) -> parking_lot::MutexGuard<'_, Made> {
-        self.made.lock()
     }
 }
 

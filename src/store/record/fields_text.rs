@@ -1,7 +1,7 @@
 //! The fields of a record as its row has them: a JSON object of name → [version, value]. Written by hand, since the values are JSON already and
 //! each change of a record writes all of them.
 
-use crate::domain::record::Field;
+use crate::domain::fields::Field;
 use crate::domain::short::Short;
 
 /// The largest number of digits of a version.
@@ -81,7 +81,7 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::record::Json;
+    use crate::domain::json::Json;
 
     #[test]
     fn fields_are_json_whatever_their_names_and_sizes() {

@@ -10,8 +10,11 @@ use serde::de::{SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tokio_postgres::Row;
 
-use crate::domain::record::{Field, Json, Record, RecordKey};
+use crate::domain::fields::Field;
+use crate::domain::json::Json;
+use crate::domain::record::{Record, RecordKey};
 use crate::domain::time::Timestamp;
+use crate::store::load::StateRead;
 use crate::store::pg::connection::{DbResult, Run};
 use crate::store::pg::types::JsonText;
 use crate::store::table::RECORDS;
@@ -27,37 +30,31 @@ pub async fn records(
     let at: Vec<(i64, Timestamp)> = keys.iter().map(known_at).collect();
     let found = look_at_records(client, keys, &at).await?.into_iter().zip(keys).filter_map(|(look, key)| {
         let record = match look {
-            Look::Missing => return None,
-            Look::Unchanged => known.get(key)?.clone(),
-            Look::Changed(record) => Arc::new(record),
+            StateRead::Missing => return None,
+            StateRead::Unchanged => known.get(key)?.clone(),
+            StateRead::Changed(record) => record,
         };
         Some((key.clone(), record))
     });
     Ok(found.collect())
 }
 
-/// A record compared with a known version.
-pub enum Look {
-    /// The record does not exist.
-    Missing,
-    /// The record has the known version and creation time.
-    Unchanged,
-    /// The record has another version, or is another record of the same key.
-    Changed(Record),
-}
-
 /// Compares records with known versions and creation times (0: unknown), in the order of the keys.
-pub async fn look_at_records(client: &impl Run, keys: &[RecordKey], at: &[(i64, Timestamp)]) -> DbResult<Vec<Look>> {
+pub async fn look_at_records(
+    client: &impl Run,
+    keys: &[RecordKey],
+    at: &[(i64, Timestamp)],
+) -> DbResult<Vec<StateRead<Record>>> {
     let (namespaces, collections, ids) = columns(keys);
     let (versions, created): (Vec<i64>, Vec<Timestamp>) = at.iter().copied().unzip();
     let sql = include_str!("../sql/record/load_records.sql");
     let rows = client.rows(sql, &[&namespaces, &collections, &ids, &versions, &created]).await?;
-    let mut looks: Vec<Look> = keys.iter().map(|_| Look::Missing).collect();
+    let mut looks: Vec<StateRead<Record>> = keys.iter().map(|_| StateRead::Missing).collect();
     for row in &rows {
         let place = usize::try_from(row.get::<_, i32>(0)).expect("positions count from 1") - 1;
         looks[place] = match row.get::<_, Option<JsonText>>(4) {
-            Some(_) => Look::Changed(record(keys[place].clone(), row)),
-            None => Look::Unchanged,
+            Some(_) => StateRead::Changed(Arc::new(record(keys[place].clone(), row))),
+            None => StateRead::Unchanged,
         };
     }
     Ok(looks)

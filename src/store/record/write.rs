@@ -1,6 +1,7 @@
 //! The rows of a changed record: the difference between the record as it was loaded and as it was decided, one net effect per row.
 
-use crate::domain::record::{Field, Record, RecordKey};
+use crate::domain::fields::Field;
+use crate::domain::record::{Record, RecordKey};
 use crate::store::commit::CommitMode;
 use crate::store::commit::columns::*;
 use crate::store::commit::plan::Plan;

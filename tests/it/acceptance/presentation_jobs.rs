@@ -110,10 +110,10 @@ async fn heartbeats_keep_a_lease_beyond_its_first_end() {
     assert!(lease.heartbeat_interval.is_some_and(|it| it.seconds == 0 && it.nanos <= 333_333_334));
     let before = server.api.job("film").await;
     let began = Instant::now();
-    let mut beats = tokio::time::interval(Duration::from_millis(200));
+    let mut ticks = tokio::time::interval(Duration::from_millis(200));
     let mut last_end = lease.expire_time.expect("an end");
     while began.elapsed() < Duration::from_millis(2_600) {
-        beats.tick().await;
+        ticks.tick().await;
         let status = server.api.renew_lease(&lease, None).await;
         assert_eq!(status.directive(), LeaseDirective::Continue);
         let end = status.expire_time.expect("an end");
@@ -138,12 +138,12 @@ async fn heartbeats_never_overwrite_newer_values() {
     let stage = server.api.stage("film", "render").await;
     assert_eq!(stage.progress, 0.8);
     // A message is news, even with an old progress.
-    let beat = proto::LeaseRenewal {
+    let renewal = proto::LeaseRenewal {
         lease_token: lease.lease_token.clone(),
         progress: Some(0.2),
         message: Some("muxing".to_owned()),
     };
-    ok(server.api.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![beat] }).await);
+    ok(server.api.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![renewal] }).await);
     let after = server.api.stage("film", "render").await;
     assert_eq!((after.progress, &*after.message, after.version), (0.8, "muxing", stage.version + 1));
 }
@@ -249,7 +249,7 @@ async fn finished_jobs_are_cleaned_up_after_their_retention() {
     let kept = server.api.job("usual").await;
     let (end, expire) = (kept.end_time.expect("an end"), kept.expire_time.expect("an end"));
     assert_eq!((expire.seconds - end.seconds, expire.nanos), (7 * 86_400, end.nanos));
-    let get = proto::GetJobRequest { job_id: "short".to_owned() };
+    let get = proto::GetJobRequest { job_id: "short".to_owned(), ..Default::default() };
     let gone = eventually("the clean-up", async || {
         let answer = server.api.jobs().get_job(get.clone()).await;
         answer.is_err().then_some(answer)

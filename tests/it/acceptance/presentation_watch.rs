@@ -54,9 +54,9 @@ async fn worker(api: Api, done: Arc<AtomicBool>, leased: Arc<AtomicUsize>) {
 /// One person at a screen: watches from the snapshot to the end, on one server and then the other.
 async fn client(servers: [Api; 2], job_id: String, number: usize) -> Vec<WatchMessage> {
     let mut seen = Vec::new();
-    let (mut from, mut turn) = (0, number);
+    let (mut from, mut attempt) = (0, number);
     loop {
-        let mut watch = Watch::begin(&servers[turn % 2], &job_id, from).await.expect("a watch");
+        let mut watch = Watch::begin(&servers[attempt % 2], &job_id, from).await.expect("a watch");
         // Closes the page after a while, and opens it again on the other server.
         for _ in 0..10 + number * 7 {
             match watch.next().await {
@@ -64,7 +64,7 @@ async fn client(servers: [Api; 2], job_id: String, number: usize) -> Vec<WatchMe
                 None => return seen,
             }
         }
-        (from, turn) = (watch.version, turn + 1);
+        (from, attempt) = (watch.version, attempt + 1);
     }
 }
 

@@ -76,9 +76,12 @@ async fn batches_are_neither_empty_nor_too_long() {
     scene.refuses(rows, async |request| api.records().batch_write_records(request).await).await;
     let named = proto::RecordRef { collection: COLLECTION.to_owned(), record_id: "one".to_owned() };
     let rows = vec![
-        (BatchGetRecordsRequest { records: Vec::new() }, "records"),
-        (BatchGetRecordsRequest { records: vec![named.clone(); 501] }, "records"),
-        (BatchGetRecordsRequest { records: vec![named, proto::RecordRef::default()] }, "records[1].collection"),
+        (BatchGetRecordsRequest { records: Vec::new(), ..Default::default() }, "records"),
+        (BatchGetRecordsRequest { records: vec![named.clone(); 501], ..Default::default() }, "records"),
+        (
+            BatchGetRecordsRequest { records: vec![named, proto::RecordRef::default()], ..Default::default() },
+            "records[1].collection",
+        ),
     ];
     scene.refuses(rows, async |request| api.records().batch_get_records(request).await).await;
     let list = |filter: &str, order_by: &str| ListRecordsRequest {

@@ -26,11 +26,19 @@ const CONDITIONAL: &[&str] = &[
     // Otherwise outcomes are refused in their results.
     "CompleteStagesRequest.all_or_none",
     // In the first message, and no call here has a second one.
+    "ImportSegmentsRequest.session_id",
     "WorkRequest.begin",
+    // Except in corrections.
+    "Segment.kind",
 ];
 
 /// Lists with a status for each item, in which a bad item does not fail the call.
-const OF_ITEMS: &[&str] = &["BatchWriteRecordsRequest.updates", "WorkRequest.outcomes"];
+const OF_ITEMS: &[&str] = &[
+    "BatchWriteRecordsRequest.updates",
+    "ImportSegmentsRequest.segments",
+    "WorkRequest.outcomes",
+    "WriteSegmentsRequest.segments",
+];
 
 /// What stands for a required field in a message that is otherwise minimal.
 fn minimal(message: &MessageDescriptor, walk: &Walk) -> DynamicMessage {

@@ -1,7 +1,7 @@
 //! The other rpcs of JobService: ids, masks, pages, filters, versions, states that do not allow it.
 
 // Some messages have no further fields.
-#![allow(clippy::needless_update)]
+#![allow(clippy::needless_update, reason = "fields that are added later are left out")]
 
 use interlock::proto;
 use tonic::{Code, Response, Status};
@@ -192,6 +192,7 @@ async fn page_tokens_continue_their_own_query_only() {
         order_by: order_by.to_owned(),
         page_size: 1,
         page_token: page_token.to_owned(),
+        ..Default::default()
     };
     let of_jobs = ok(api.jobs().list_jobs(jobs("", "", "")).await).next_page_token;
     let stages = |job_id: &str, page_token: &str, states: Vec<i32>| proto::ListStagesRequest {

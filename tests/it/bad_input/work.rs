@@ -105,7 +105,7 @@ async fn token_of_another_namespace_is_refused_like_an_unknown_one() {
     let mut theirs = ok(scene.api.workers().lease_stages(within("other", request)).await).leases;
     let theirs = theirs.pop().expect("a lease");
     let job = |api: Api| async move {
-        let get = proto::GetJobRequest { job_id: "theirs".into() };
+        let get = proto::GetJobRequest { job_id: "theirs".into(), ..Default::default() };
         ok(api.jobs().get_job(within("other", get)).await).job
     };
     let before = job(scene.api.clone()).await;
@@ -172,15 +172,18 @@ async fn invalid_outcomes_and_progress_are_refused_with_the_field() {
     rows.push((progress(Some(0.5), "a\0b"), "message"));
     scene.refuses(rows, async |request| api.workers().update_stage_progress(request).await).await;
 
-    let beat = || proto::LeaseRenewal { lease_token: held.lease_token.clone(), ..Default::default() };
-    let beats = |beats| proto::HeartbeatRequest { renewals: beats };
+    let renewal = || proto::LeaseRenewal { lease_token: held.lease_token.clone(), ..Default::default() };
+    let renewals = |renewals| proto::HeartbeatRequest { renewals };
     let rows = vec![
-        (beats(Vec::new()), "renewals"),
-        (beats(vec![beat(); 1_001]), "renewals"),
-        (beats(vec![beat(), proto::LeaseRenewal { progress: Some(f64::NAN), ..beat() }]), "renewals[1].progress"),
-        (beats(vec![proto::LeaseRenewal { progress: Some(1.1), ..beat() }]), "renewals[0].progress"),
-        (beats(vec![proto::LeaseRenewal { message: Some(long.clone()), ..beat() }]), "renewals[0].message"),
-        (beats(vec![beat(), beat(), proto::LeaseRenewal::default()]), "renewals[2].lease_token"),
+        (renewals(Vec::new()), "renewals"),
+        (renewals(vec![renewal(); 1_001]), "renewals"),
+        (
+            renewals(vec![renewal(), proto::LeaseRenewal { progress: Some(f64::NAN), ..renewal() }]),
+            "renewals[1].progress",
+        ),
+        (renewals(vec![proto::LeaseRenewal { progress: Some(1.1), ..renewal() }]), "renewals[0].progress"),
+        (renewals(vec![proto::LeaseRenewal { message: Some(long.clone()), ..renewal() }]), "renewals[0].message"),
+        (renewals(vec![renewal(), renewal(), proto::LeaseRenewal::default()]), "renewals[2].lease_token"),
     ];
     scene.refuses(rows, async |request| api.workers().heartbeat(request).await).await;
 

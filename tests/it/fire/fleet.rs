@@ -43,6 +43,12 @@ impl Fleet {
         any(&alive).clone()
     }
 
+    /// The clients of a server, or of another one while it is being killed.
+    pub fn api_at(&self, which: usize) -> Api {
+        let own = self.alive.lock().expect("no panic")[which].clone();
+        own.unwrap_or_else(|| self.api())
+    }
+
     /// The clients of all servers.
     pub fn apis(&self) -> Vec<Api> {
         self.alive.lock().expect("no panic").iter().flatten().cloned().collect()
@@ -73,10 +79,23 @@ impl Fleet {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        self.until_answered_by(|| self.api(), request, call).await
+    }
+
+    /// The same with a choice of the server.
+    pub async fn until_answered_by<R: Clone, T, F>(
+        &self,
+        api: impl Fn() -> Api,
+        request: R,
+        call: impl Fn(Api, R) -> F,
+    ) -> (Result<T, Refusal>, usize)
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let deadline = Instant::now() + PATIENCE;
         let mut unknown = 0;
         loop {
-            match once(call(self.api(), request.clone())).await {
+            match once(call(api(), request.clone())).await {
                 Answer::Done(answer) => return (Ok(answer), unknown),
                 Answer::Refused(refusal) => return (Err(refusal), unknown),
                 Answer::Unknown(what) => {

@@ -254,7 +254,7 @@ impl Scene {
 
 /// What a read returned. None: it was cut off.
 async fn read(api: &Api, job_id: &str) -> Option<Operation> {
-    let request = proto::GetJobRequest { job_id: job_id.to_owned() };
+    let request = proto::GetJobRequest { job_id: job_id.to_owned(), ..Default::default() };
     match once(api.jobs().get_job(request)).await {
         Answer::Done(answer) => Some(Operation::Read(state_of_job(&answer.job.expect("a job")))),
         Answer::Refused(refusal) => panic!("{refusal:?}"),

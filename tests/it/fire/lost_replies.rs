@@ -43,7 +43,7 @@ impl Counts {
     fn note(&mut self, answer: Answer<proto::UpdateJobResponse>) {
         match answer {
             Answer::Done(answer) => {
-                assert!(self.received.insert(answer.applied_version), "a version was returned twice")
+                assert!(self.received.insert(answer.applied_version), "a version was returned twice");
             }
             Answer::Unknown(_) => self.unknown += 1,
             Answer::NotNow(_) => self.not_now += 1,

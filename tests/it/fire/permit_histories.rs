@@ -24,7 +24,7 @@ const CLIENTS: usize = 32;
 /// Resources at a time, each with a history of its own.
 const RESOURCES: usize = 36;
 /// What each client does in a round.
-const TURNS: usize = 12;
+const STEPS: usize = 12;
 /// Kills in a round.
 const KILLS: usize = 3;
 /// Calls before a lie.
@@ -201,7 +201,7 @@ impl Scene {
     }
 
     /// One client acquires, uses and gives back, or does not.
-    async fn turn(&self, at: usize) {
+    async fn step(&self, at: usize) {
         let name = self.resources[at].0.clone();
         let wait = if rand::random() { millis(rand::random_range(50..1_000)) } else { None };
         let request = proto::AcquirePermitRequest { ttl: seconds(1), wait, ..acquire_request(vec![claim(&name)]) };
@@ -294,13 +294,13 @@ async fn round(fleet: Fleet, kind: &str, capacity_of: Option<i64>) -> Scene {
     }
     let scene = Scene { fleet, resources, counts: Counts::default() };
     let client = || async {
-        for _ in 0..TURNS {
-            scene.turn(rand::random_range(0..RESOURCES)).await;
+        for _ in 0..STEPS {
+            scene.step(rand::random_range(0..RESOURCES)).await;
         }
     };
     let kills = async {
         for kill in 0..KILLS {
-            let after = (kill + 1) * CLIENTS * TURNS / (KILLS + 1);
+            let after = (kill + 1) * CLIENTS * STEPS / (KILLS + 1);
             eventually("enough calls", async || (scene.counts.all() >= after).then_some(())).await;
             let probe =
                 async |api: &Api| api.permits().list_resources(proto::ListResourcesRequest::default()).await.is_ok();
@@ -340,7 +340,7 @@ async fn check<const MANY: usize>(kind: &str, capacity: Option<i64>) {
         KILLS * scale()
     );
     verdicts.check();
-    assert!(granted >= CLIENTS * TURNS / 5 && denied >= 10 && ended >= granted / 2, "too little traffic");
+    assert!(granted >= CLIENTS * STEPS / 5 && denied >= 10 && ended >= granted / 2, "too little traffic");
     assert!(unknown >= 1, "too few kills in the middle");
 }
 

@@ -154,7 +154,11 @@ async fn check(scene: &Scene) -> usize {
     for job in jobs(&api, "film").await {
         let job = api.job(&job.job_id).await;
         let is_completed = job.stages[0].state() == StageState::Succeeded;
-        let get = proto::GetRecordRequest { collection: COLLECTION.to_owned(), record_id: job.job_id.clone() };
+        let get = proto::GetRecordRequest {
+            collection: COLLECTION.to_owned(),
+            record_id: job.job_id.clone(),
+            ..Default::default()
+        };
         let record = api.records().get_record(get).await.ok().and_then(|answer| answer.into_inner().record);
         assert_eq!(record.is_some(), is_completed, "{}", job.job_id);
         assert_eq!(followed.contains(&format!("after-{}", job.job_id)), is_completed, "{}", job.job_id);

@@ -22,7 +22,7 @@ const WORKERS: usize = 6;
 const LEASES: usize = 50;
 /// How long a lease lasts, in seconds; several of these pass.
 const LEASE: u64 = 5;
-const BEAT_EVERY: Duration = Duration::from_millis(300);
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(300);
 /// Calls that must be answered between two kills.
 const BETWEEN: usize = 60;
 
@@ -36,10 +36,10 @@ struct Counts {
 
 /// Sends the heartbeats of some leases until it is over. One that is not answered is sent again, to any server.
 async fn keep(fleet: &Fleet, leases: &[proto::Lease], counts: &Counts) {
-    let beat =
+    let renewal =
         |lease: &proto::Lease| proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
-    let request = proto::HeartbeatRequest { renewals: leases.iter().map(beat).collect() };
-    let mut tick = tokio::time::interval(BEAT_EVERY);
+    let request = proto::HeartbeatRequest { renewals: leases.iter().map(renewal).collect() };
+    let mut tick = tokio::time::interval(HEARTBEAT_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !counts.is_over.load(Ordering::Relaxed) {
         tick.tick().await;
@@ -78,7 +78,9 @@ async fn renewed_leases_outlive_their_servers_and_silent_ones_expire() {
     }
     leases.pop();
     assert!(leases.iter().all(|leases| leases.len() == LEASES));
-    let probe = async |api: &Api| api.jobs().get_job(proto::GetJobRequest { job_id: "silent".into() }).await.is_ok();
+    let probe = async |api: &Api| {
+        api.jobs().get_job(proto::GetJobRequest { job_id: "silent".into(), ..Default::default() }).await.is_ok()
+    };
     let killing = async {
         for kill in 0..KILLS * scale() {
             let before = counts.answered.load(Ordering::Relaxed);

@@ -29,8 +29,8 @@ const ABANDONED: usize = 2;
 const SHORT: u64 = 1;
 /// The lease of those who go on beating, in seconds; several of these pass.
 const LIVING: u64 = 2;
-const BEAT_EVERY: Duration = Duration::from_millis(250);
-const BEATS: usize = 20;
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
+const RENEWALS: usize = 20;
 /// Longer than the test.
 const LONG: u64 = 600;
 
@@ -219,10 +219,10 @@ async fn living(apis: &[Api]) -> (usize, usize) {
     submit(apis, "living", 1).await;
     let leases = lease(apis, "living", STAGES, LIVING).await;
     let each = newest(&leases).into_values().map(|lease| async move {
-        let mut beats = 0;
+        let mut renewals = 0;
         let mut renewed = Instant::now();
-        let mut pause = tokio::time::interval(BEAT_EVERY);
-        while beats < BEATS {
+        let mut pause = tokio::time::interval(HEARTBEAT_EVERY);
+        while renewals < RENEWALS {
             pause.tick().await;
             let sent = Instant::now();
             let received = any(apis).renew_lease(lease, None).await;
@@ -230,12 +230,12 @@ async fn living(apis: &[Api]) -> (usize, usize) {
                 // A renewal is written only when a third of the time is used up, so this much is sure to be left after it.
                 let sure = Duration::from_secs(LIVING) * 2 / 3;
                 assert!(renewed.elapsed() >= sure, "lost {:?} after a renewal", renewed.elapsed());
-                return (beats, 1);
+                return (renewals, 1);
             }
             renewed = sent;
-            beats += 1;
+            renewals += 1;
         }
-        (beats, 0)
+        (renewals, 0)
     });
     join_all(each).await.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
@@ -245,16 +245,16 @@ async fn writes_of_a_stopped_worker_are_refused_after_its_lease_moved() {
     let first = Server::start().await;
     let second = first.beside().await;
     let apis = [first.api.clone(), second.api.clone()];
-    let ((late, late_accepted), (before, after), completions, (beats, ran_out)) =
+    let ((late, late_accepted), (before, after), completions, (renewals, ran_out)) =
         futures::join!(late(&apis), racing(&apis), abandoned(&apis), living(&apis));
     eprintln!(
         "stopped workers: {late} late writes, accepted {late_accepted}; racing writes accepted before the takeover \
-         {before}, after it {after}; late completions of stages that were not leased again {completions} of {}; {beats} beats of the \
+         {before}, after it {after}; late completions of stages that were not leased again {completions} of {}; {renewals} renewals of the \
          living, false losses 0, run out {ran_out}",
         ABANDONED * STAGES
     );
     assert!(late >= 1_000 * scale() && before >= RACED * STAGES, "too little traffic");
-    assert!(beats >= STAGES * BEATS / 2, "too few renewals");
+    assert!(renewals >= STAGES * RENEWALS / 2, "too few renewals");
     assert_eq!((late_accepted, after), (0, 0));
     assert_eq!(completions, ABANDONED * STAGES);
 }

@@ -192,7 +192,7 @@ fn is_resumable(status: &Status) -> bool {
 }
 
 async fn works(api: &Api) -> bool {
-    let request = proto::GetJobRequest { job_id: job_id(0) };
+    let request = proto::GetJobRequest { job_id: job_id(0), ..Default::default() };
     let answer = tokio::time::timeout(Duration::from_secs(1), api.jobs().get_job(request)).await;
     answer.is_ok_and(|answer| answer.is_ok())
 }

@@ -8,12 +8,13 @@
 mod leases;
 mod ledger;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use futures::future::join_all;
-use interlock::proto;
+use interlock::proto::{self, JobEventType};
 
 use super::answers::Answer;
 use super::{any, scale};
@@ -118,6 +119,28 @@ async fn write_once(scene: &Scene, writer: usize, call: usize) {
     }
 }
 
+/// The versions of a job that no client was told of: of grants that came after the wait of their call, and of the releases by which the server gave
+/// their stages back. All others belong to a client.
+async fn untold(scene: &Scene, job: usize, last: i64) -> BTreeSet<i64> {
+    let untold = scene.ledger.untold(job, last);
+    if untold.is_empty() {
+        return untold;
+    }
+    let mut given = BTreeMap::new();
+    for event in scene.api().events(&scene.jobs[job]).await {
+        if untold.contains(&event.version) {
+            let step = match event.event_type() {
+                JobEventType::StageStarted => 1,
+                JobEventType::StageReleased => -1,
+                _ => panic!("nobody was told of {event:?}"),
+            };
+            event.stage_changes.into_iter().for_each(|change| *given.entry(change.stage_name).or_insert(0) += step);
+        }
+    }
+    assert!(given.values().all(|count| *count == 0), "granted to nobody and not given back: {given:?}");
+    untold
+}
+
 async fn run(servers: &[Server], jobs: usize) {
     let started = Instant::now();
     let apis: Vec<Api> = servers.iter().map(|server| server.api.clone()).collect();
@@ -155,7 +178,9 @@ async fn run(servers: &[Server], jobs: usize) {
         worker.await.expect("no panic");
     }
     let reads = scene.jobs.iter().map(|job_id| async { any(&scene.apis).job(job_id).await.version });
-    let received = scene.ledger.check(&join_all(reads).await);
+    let last = join_all(reads).await;
+    let untold = join_all(last.iter().enumerate().map(|(job, last)| untold(&scene, job, *last))).await;
+    let received = scene.ledger.check(&last, &untold);
     let [conflicts, false_refusals, heartbeats] =
         [&scene.conflicts, &scene.false_refusals, &scene.heartbeats].map(|count| count.load(Ordering::Relaxed));
     eprintln!(

@@ -21,7 +21,7 @@ async fn memory_is_taken_for_bytes_received_and_not_for_lengths_claimed() {
     let claim = [&[0][..], &(4u32 << 20).to_be_bytes()].concat();
     let calls = |call_no| [call(stream_of(call_no), HEARTBEAT), frame(DATA, 0, stream_of(call_no), &claim)].concat();
     assert!(wire.send(&(0..500).flat_map(calls).collect::<Vec<_>>()).await);
-    // Then a little, so that memory that was set aside is used. What is answered afterwards was sent afterwards.
+    // Then a little, so that memory that was reserved is used. What is answered afterwards was sent afterwards.
     let more = |call_no| frame(DATA, 0, stream_of(call_no), &[0; 64]);
     assert!(wire.send(&(0..500).flat_map(more).collect::<Vec<_>>()).await);
     wire.send(&[call(stream_of(500), HEARTBEAT), only_message(stream_of(500), &[])].concat()).await;
@@ -52,8 +52,8 @@ async fn calls_without_messages_do_not_block_other_clients() {
     let mut slowest = std::time::Duration::ZERO;
     for _ in 0..50 {
         let began = std::time::Instant::now();
-        let beats = vec![proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() }];
-        let statuses = ok(server.api.workers().heartbeat(proto::HeartbeatRequest { renewals: beats }).await).statuses;
+        let renewals = vec![proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() }];
+        let statuses = ok(server.api.workers().heartbeat(proto::HeartbeatRequest { renewals }).await).statuses;
         assert_eq!(statuses[0].directive(), proto::LeaseDirective::Continue);
         server.api.submit(new_job(&unique(), vec![new_stage("voice")])).await;
         slowest = slowest.max(began.elapsed());

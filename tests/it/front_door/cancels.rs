@@ -26,7 +26,7 @@ async fn calls_cancelled_at_once_do_not_close_the_connection() {
         assert!(wire.send(&batch).await);
         // What is sent behind them is answered.
         let (stream, ended) = (stream_of(calls.next().expect("endless")), wire.seen(|seen| seen.ended));
-        let request = proto::GetJobRequest { job_id: "film".to_owned() };
+        let request = proto::GetJobRequest { job_id: "film".to_owned(), ..Default::default() };
         wire.send(&[call(stream, GET_JOB), only_message(stream, &request.encode_to_vec())].concat()).await;
         wire.sees("an answer", |seen| seen.ended > ended).await;
         assert_eq!(wire.seen(|seen| seen.data.get(&stream).copied()), Some(1), "{at_once}");

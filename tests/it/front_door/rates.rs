@@ -140,16 +140,18 @@ async fn a_batch_costs_its_items() {
     limit_of(&submit(api, "default").await.expect_err("none is left"));
     assert_eq!(server.column("SELECT count(*)::text FROM jobs").await, ["99"]);
 
-    let beats = vec![proto::LeaseRenewal { lease_token: "x".to_owned(), ..Default::default() }; 101];
-    let status =
-        api.workers().heartbeat(proto::HeartbeatRequest { renewals: beats }).await.expect_err("more than the burst");
+    let renewals = vec![proto::LeaseRenewal { lease_token: "x".to_owned(), ..Default::default() }; 101];
+    let status = api.workers().heartbeat(proto::HeartbeatRequest { renewals }).await.expect_err("more than the burst");
     assert_eq!(limit_of(&status)[0], "essential");
     assert!(status.message().contains("a batch of 101 exceeds the essential burst of 100"), "{}", status.message());
     assert_eq!(status.metadata().get("grpc-retry-pushback-ms").expect("a pushback"), "-1");
 
     let records = vec![proto::RecordRef { collection: COLLECTION.to_owned(), record_id: "a".to_owned() }; 60];
-    let get =
-        async || api.records().batch_get_records(proto::BatchGetRecordsRequest { records: records.clone() }).await;
+    let get = async || {
+        api.records()
+            .batch_get_records(proto::BatchGetRecordsRequest { records: records.clone(), ..Default::default() })
+            .await
+    };
     assert_eq!(ok(get().await).missing.len(), 60);
     assert_eq!(limit_of(&get().await.expect_err("40 are left"))[0], "read");
 }

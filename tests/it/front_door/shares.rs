@@ -88,7 +88,7 @@ async fn namespace_that_takes_the_calls_in_flight_does_not_block_another() {
     eventually("waits", async || (refused.load(Ordering::Relaxed) >= 150 - 49).then_some(())).await;
     assert_eq!(refused.load(Ordering::Relaxed), 150 - 49);
     for _ in 0..100 {
-        let request = proto::GetJobRequest { job_id: "film".to_owned() };
+        let request = proto::GetJobRequest { job_id: "film".to_owned(), ..Default::default() };
         ok(server.api.jobs().get_job(within("quiet", request)).await);
     }
     waits.shutdown().await;

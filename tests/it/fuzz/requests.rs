@@ -132,6 +132,7 @@ impl Maker<'_> {
         let kind = Kind::of(field.parent_message().name(), field.name());
         match field.kind() {
             Type::String => Value::String(self.text(field)),
+            Type::Bytes => Value::Bytes(values::wild_text(self.rng).into_bytes().into()),
             Type::Bool => Value::Bool(self.rng.random_bool(0.8)),
             Type::Double if is_wild => Value::F64(values::wild_double(self.rng)),
             Type::Double => Value::F64(values::one(&[1.0, 1.0, 0.5], self.rng)),

@@ -63,7 +63,7 @@ impl Api {
     }
 
     pub async fn job(&self, job_id: &str) -> proto::Job {
-        let request = proto::GetJobRequest { job_id: job_id.to_owned() };
+        let request = proto::GetJobRequest { job_id: job_id.to_owned(), ..Default::default() };
         ok(self.jobs().get_job(request).await).job.expect("a job")
     }
 
@@ -125,8 +125,8 @@ impl Api {
 
     /// Renews one lease, with progress if given.
     pub async fn renew_lease(&self, lease: &proto::Lease, progress: Option<f64>) -> proto::LeaseStatus {
-        let beat = proto::LeaseRenewal { lease_token: lease.lease_token.clone(), progress, message: None };
-        ok(self.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![beat] }).await).statuses.remove(0)
+        let renewal = proto::LeaseRenewal { lease_token: lease.lease_token.clone(), progress, message: None };
+        ok(self.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![renewal] }).await).statuses.remove(0)
     }
 
     /// Reports progress by token.
@@ -152,8 +152,17 @@ impl Api {
 
     /// The whole history of a job.
     pub async fn events(&self, job_id: &str) -> Vec<proto::JobEvent> {
-        let request = proto::ListJobEventsRequest { job_id: job_id.to_owned(), page_size: 1_000, ..Default::default() };
-        ok(self.jobs().list_job_events(request).await).events
+        let mut request =
+            proto::ListJobEventsRequest { job_id: job_id.to_owned(), page_size: 1_000, ..Default::default() };
+        let mut events = Vec::new();
+        loop {
+            let page = ok(self.jobs().list_job_events(request.clone()).await);
+            events.extend(page.events);
+            if page.next_page_token.is_empty() {
+                return events;
+            }
+            request.page_token = page.next_page_token;
+        }
     }
 }
 

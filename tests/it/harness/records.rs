@@ -81,7 +81,6 @@ pub fn json_of(value: &prost_types::Value) -> Value {
     match value.kind.as_ref().expect("a kind") {
         Kind::NullValue(_) => Value::Null,
         Kind::BoolValue(value) => json!(value),
-        #[allow(clippy::cast_possible_truncation)]
         Kind::NumberValue(number) if number.fract() == 0.0 && number.abs() < 1e15 => json!(*number as i64),
         Kind::NumberValue(number) => json!(number),
         Kind::StringValue(text) => json!(text),
@@ -100,6 +99,8 @@ impl Api {
 
     pub async fn record(&self, record_id: &str) -> proto::Record {
         let (collection, record_id) = (COLLECTION.to_owned(), record_id.to_owned());
-        ok(self.records().get_record(proto::GetRecordRequest { collection, record_id }).await).record.expect("a record")
+        ok(self.records().get_record(proto::GetRecordRequest { collection, record_id, ..Default::default() }).await)
+            .record
+            .expect("a record")
     }
 }

@@ -76,7 +76,7 @@ async fn figures_are_those_of_get_statistics() {
         api.submit(new_job(&format!("film-{i}"), vec![new_stage("voice")])).await;
         api.complete(&api.lease("default").await, json!({})).await;
     }
-    let get = proto::GetJobRequest { job_id: "ghost".to_owned() };
+    let get = proto::GetJobRequest { job_id: "ghost".to_owned(), ..Default::default() };
     let refusal = api.jobs().get_job(get.clone()).await.expect_err("no such job");
     assert!(!format!("{refusal:?}").contains("counted-reason"), "it stays in the server: {refusal:?}");
     refused(api.jobs().get_job(get).await, Code::NotFound, "JOB_NOT_FOUND");

@@ -146,10 +146,11 @@ async fn after_a_step_back_leases_and_backoffs_end_in_their_own_time() {
     assert_eq!(api.stage("film", "failing").await.state(), StageState::Backoff);
 
     let server = stepped(server).await;
-    let beat = proto::LeaseRenewal { lease_token: of("alive").lease_token, ..Default::default() };
+    let renewal = proto::LeaseRenewal { lease_token: of("alive").lease_token, ..Default::default() };
     let mut seen = (false, false);
     eventually("the end of the dead lease and of the backoff", async || {
-        let status = ok(server.api.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![beat.clone()] }).await);
+        let status =
+            ok(server.api.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![renewal.clone()] }).await);
         let status = &status.statuses[0];
         assert_eq!(status.directive(), proto::LeaseDirective::Continue, "who renews keeps its lease");
         let left = micros(status.ttl.as_ref()).expect("held");

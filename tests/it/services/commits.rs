@@ -66,8 +66,8 @@ async fn commit_applies_all_operations_or_none() {
     api.update_record("film", vec![increment("n", 1.0)]).await;
     let again = ok(api.transactions().commit(request.clone()).await);
     assert!(again.replayed);
-    let told_again: Vec<(bool, i64)> = again.results.iter().map(|r| (r.applied, r.applied_version)).collect();
-    assert_eq!(told_again, received);
+    let received_again: Vec<(bool, i64)> = again.results.iter().map(|r| (r.applied, r.applied_version)).collect();
+    assert_eq!(received_again, received);
     assert_eq!(again.results[3].record, Some(api.record("film").await));
     assert_eq!(again.results[0].stage.as_ref().expect("a stage").name, "voice");
     // Without the id, the ended stage shows that it is a repeat.

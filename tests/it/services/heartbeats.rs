@@ -18,13 +18,13 @@ fn quiet(lease: &proto::Lease) -> LeaseRenewal {
     LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() }
 }
 
-async fn beats(api: &Api, beats: Vec<LeaseRenewal>) -> Vec<LeaseStatus> {
-    ok(api.workers().heartbeat(proto::HeartbeatRequest { renewals: beats }).await).statuses
+async fn heartbeat(api: &Api, renewals: Vec<LeaseRenewal>) -> Vec<LeaseStatus> {
+    ok(api.workers().heartbeat(proto::HeartbeatRequest { renewals }).await).statuses
 }
 
 /// What the holders of leases hear.
 async fn directives(api: &Api, leases: &[proto::Lease]) -> Vec<LeaseDirective> {
-    let statuses = beats(api, leases.iter().map(quiet).collect()).await;
+    let statuses = heartbeat(api, leases.iter().map(quiet).collect()).await;
     statuses.iter().map(LeaseStatus::directive).collect()
 }
 
@@ -69,7 +69,7 @@ async fn heartbeat_reports_a_cancel_made_on_another_server() {
         let cancel =
             proto::CancelJobRequest { job_id: job_id.clone(), grace_period: seconds(20), ..Default::default() };
         let cancelled = ok(elsewhere.jobs().cancel_job(cancel).await).job.expect("a job");
-        let statuses = beats(api, leases.iter().map(quiet).collect()).await;
+        let statuses = heartbeat(api, leases.iter().map(quiet).collect()).await;
         for status in &statuses {
             assert_eq!((status.directive(), status.job_version), (Cancel, cancelled.version));
             assert_eq!(status.expire_time, cancelled.cancel_deadline_time, "no longer than the grace");
@@ -119,7 +119,7 @@ async fn heartbeat_has_a_status_per_token() {
         quiet(&leases[0]),
     ];
     for _ in 0..2 {
-        let statuses = beats(api, mixed.clone()).await;
+        let statuses = heartbeat(api, mixed.clone()).await;
         let received: Vec<_> = statuses.iter().map(LeaseStatus::directive).collect();
         assert_eq!(received, [Continue, Lost, Continue, Lost, Lost, Lost, Lost, Continue]);
         assert_eq!(statuses[0], statuses[7], "a lease that is named twice");
@@ -128,7 +128,7 @@ async fn heartbeat_has_a_status_per_token() {
     }
     assert_eq!(directives(api, &leases).await, [Continue; 3]);
     assert!(shortest(&server).await > 80.0);
-    let none = beats(api, vec![wrong(43), wrong(0)]).await;
+    let none = heartbeat(api, vec![wrong(43), wrong(0)]).await;
     assert!(none.iter().all(|status| *status == LeaseStatus { directive: Lost.into(), ..Default::default() }));
 }
 
@@ -143,7 +143,7 @@ async fn a_thousand_leases_are_renewed_by_one_call() {
     let leases = lease_all(api, 1_000).await;
     let version = api.job("large").await.version;
     sql(server.database.url()).await.batch_execute(NEARLY_OVER).await.expect("due");
-    let statuses = beats(api, leases.iter().map(quiet).collect()).await;
+    let statuses = heartbeat(api, leases.iter().map(quiet).collect()).await;
     assert_eq!(statuses.len(), 1_000);
     assert!(statuses.iter().all(|status| status.directive() == Continue));
     assert!(statuses.iter().all(|status| status.ttl.as_ref().is_some_and(|ttl| ttl.seconds >= 80)));
@@ -166,26 +166,26 @@ async fn progress_is_written_once_per_job_and_only_where_it_is_new() {
     let leases = lease_all(api, 6).await;
     let said = |progress, message: Option<&str>| -> Vec<LeaseRenewal> {
         let message = message.map(str::to_owned);
-        let beat = |lease| LeaseRenewal { progress: Some(progress), message: message.clone(), ..quiet(lease) };
-        leases.iter().map(beat).collect()
+        let renewal = |lease| LeaseRenewal { progress: Some(progress), message: message.clone(), ..quiet(lease) };
+        leases.iter().map(renewal).collect()
     };
     let versions = async || (api.job("a").await.version, api.job("b").await.version);
     let before = versions().await;
-    let statuses = beats(api, said(0.5, Some("half"))).await;
+    let statuses = heartbeat(api, said(0.5, Some("half"))).await;
     assert_eq!(versions().await, (before.0 + 1, before.1 + 1), "one version for five stages");
     assert!(statuses.iter().all(|status| status.directive() == Continue));
     let received: Vec<i64> = statuses.iter().map(|status| status.job_version).collect();
     assert!(received.contains(&(before.0 + 1)) && received.contains(&(before.1 + 1)), "{received:?}");
     for again in [said(0.5, Some("half")), said(0.25, None), said(0.5, None)] {
-        beats(api, again).await;
+        heartbeat(api, again).await;
         assert_eq!(versions().await, (before.0 + 1, before.1 + 1));
     }
     // Through another server, which knows nothing of the jobs, and then through the one whose knowledge is old.
-    beats(&other.api, said(0.5, Some("half"))).await;
+    heartbeat(&other.api, said(0.5, Some("half"))).await;
     assert_eq!(versions().await, (before.0 + 1, before.1 + 1));
-    beats(&other.api, said(0.75, Some("more"))).await;
+    heartbeat(&other.api, said(0.75, Some("more"))).await;
     assert_eq!(versions().await, (before.0 + 2, before.1 + 2));
-    beats(api, said(0.5, Some("half"))).await;
+    heartbeat(api, said(0.5, Some("half"))).await;
     for (job_id, stages) in [("a", 5), ("b", 1)] {
         let job = api.job(job_id).await;
         for i in 0..stages {
@@ -198,7 +198,7 @@ async fn progress_is_written_once_per_job_and_only_where_it_is_new() {
         .workers()
         .complete_stage(proto::CompleteStageRequest { target: token(&leases[0]), ..Default::default() })
         .await);
-    let received: Vec<_> = beats(api, said(0.9, None)).await.iter().map(LeaseStatus::directive).collect();
+    let received: Vec<_> = heartbeat(api, said(0.9, None)).await.iter().map(LeaseStatus::directive).collect();
     assert_eq!(received, [Lost, Continue, Continue, Continue, Continue, Continue]);
 }
 
@@ -260,9 +260,9 @@ async fn locked_row_of_a_lease_blocks_no_other_renewal() {
 
 /// Renews leases through one server after the other until `stop`.
 async fn keep(servers: &[&Api], leases: &[proto::Lease], until: impl AsyncFn() -> bool) {
-    let mut turns = servers.iter().cycle();
+    let mut in_rotation = servers.iter().cycle();
     while !until().await {
-        let api = turns.next().expect("it never ends");
+        let api = in_rotation.next().expect("it never ends");
         assert_eq!(directives(api, leases).await, vec![Continue; leases.len()]);
     }
 }

@@ -112,7 +112,7 @@ async fn a_small_job_is_one_row_through_its_whole_life() {
     assert_eq!(listed.stage_counts.expect("counts").succeeded, 3);
 
     ok(a.api.jobs().delete_job(proto::DeleteJobRequest { job_id: "film".into(), ..Default::default() }).await);
-    let get = proto::GetJobRequest { job_id: "film".into() };
+    let get = proto::GetJobRequest { job_id: "film".into(), ..Default::default() };
     refused(c.api.jobs().get_job(get).await, Code::NotFound, "JOB_NOT_FOUND");
     assert_eq!(shape(&a).await, ["0 0 0 0, 0"]);
 }

@@ -167,12 +167,12 @@ async fn each_renewal_of_a_heartbeat_succeeds_or_fails_alone() {
     server.api.submit(new_job("film", vec![new_stage("a"), new_stage("b"), new_stage("c")])).await;
     let leases = server.api.lease_now("default", 3).await;
     server.api.complete(&leases[1], json!({})).await;
-    let beats = leases.iter().map(|lease| proto::LeaseRenewal {
+    let renewals = leases.iter().map(|lease| proto::LeaseRenewal {
         lease_token: lease.lease_token.clone(),
         progress: Some(0.25),
         message: Some("busy".into()),
     });
-    let request = proto::HeartbeatRequest { renewals: beats.collect() };
+    let request = proto::HeartbeatRequest { renewals: renewals.collect() };
     let statuses = ok(server.api.workers().heartbeat(request).await).statuses;
     let directives: Vec<_> = statuses.iter().map(|status| status.directive()).collect();
     use LeaseDirective::{Continue, Lost};

@@ -57,7 +57,7 @@ async fn namespaces_keep_jobs_queues_and_requests_apart() {
     let theirs = ok(server.api.jobs().submit_job(within("team", request("theirs"))).await);
     assert!(!ours.replayed && !theirs.replayed);
     assert_eq!(server.api.job("film").await.kind, "ours");
-    let get = within("team", proto::GetJobRequest { job_id: "film".into() });
+    let get = within("team", proto::GetJobRequest { job_id: "film".into(), ..Default::default() });
     assert_eq!(ok(server.api.jobs().get_job(get).await).job.expect("a job").kind, "theirs");
     let list = within("team", proto::ListJobsRequest::default());
     assert_eq!(ok(server.api.jobs().list_jobs(list).await).jobs.len(), 1);
@@ -94,7 +94,7 @@ async fn server_info_and_statistics_describe_the_server() {
     for _ in 0..3 {
         server.api.job("film").await;
     }
-    let get = proto::GetJobRequest { job_id: "ghost".into() };
+    let get = proto::GetJobRequest { job_id: "ghost".into(), ..Default::default() };
     refused(server.api.jobs().get_job(get).await, Code::NotFound, "JOB_NOT_FOUND");
     server.api.complete(&server.api.lease("default").await, json!({})).await;
     let after = server.api.statistics().await;

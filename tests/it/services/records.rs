@@ -109,7 +109,7 @@ async fn a_batch_is_done_as_a_whole_and_in_order() {
     assert_eq!((wrong.field.as_deref(), &*wrong.metadata["index"]), (Some("updates[1].operations[0]"), "1"));
     assert_eq!(fields_of(&api.record("one").await), json!({ "n": 11 }));
     let records = vec![named("two"), named("none"), named("one"), named("two")];
-    let found = ok(api.records().batch_get_records(BatchGetRecordsRequest { records }).await);
+    let found = ok(api.records().batch_get_records(BatchGetRecordsRequest { records, ..Default::default() }).await);
     let ids: Vec<&str> = found.records.iter().map(|record| &*record.record_id).collect();
     assert_eq!((ids, found.missing), (vec!["two", "one", "two"], vec![named("none")]));
 }
@@ -245,7 +245,11 @@ async fn a_namespace_with_a_record_is_not_empty() {
     ok(api.records().update_record(within("other", update("one", vec![increment("n", 1.0)]))).await);
     let remove = interlock::proto::DeleteNamespaceRequest { name, ..Default::default() };
     refused(api.admin().delete_namespace(remove.clone()).await, Code::FailedPrecondition, "NAMESPACE_NOT_EMPTY");
-    let get = interlock::proto::GetRecordRequest { collection: COLLECTION.to_owned(), record_id: "one".to_owned() };
+    let get = interlock::proto::GetRecordRequest {
+        collection: COLLECTION.to_owned(),
+        record_id: "one".to_owned(),
+        ..Default::default()
+    };
     refused(api.records().get_record(get).await, Code::NotFound, "RECORD_NOT_FOUND");
     ok(api.records().delete_record(within("other", deletion("one"))).await);
     ok(api.admin().delete_namespace(remove).await);

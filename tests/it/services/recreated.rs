@@ -16,7 +16,7 @@ async fn two() -> (Server, Server) {
 }
 
 /// Ends and deletes the job, and submits it again with these stages.
-async fn make_anew(api: &Api, stages: &[&str]) {
+async fn recreate(api: &Api, stages: &[&str]) {
     let cancel = proto::CancelJobRequest { job_id: FILM.into(), grace_period: millis(0), ..Default::default() };
     ok(api.jobs().cancel_job(cancel).await);
     resubmit(api, stages).await;
@@ -59,7 +59,7 @@ async fn half_done_here_and_new_there() -> (Server, Server) {
     submit(&a.api, &["voice", "old"]).await;
     ok(start(&a.api, "voice").await);
     assert_eq!(ok(progress(&a.api, "voice", 0.5, None).await).job_version, 3);
-    make_anew(&b.api, &["voice", "new"]).await;
+    recreate(&b.api, &["voice", "new"]).await;
     for step in 1..=2 {
         ok(b.api.jobs().update_job(priority(step, None)).await);
     }
@@ -106,7 +106,7 @@ async fn progress_of_the_old_job_does_not_reach_the_new_one() {
         submit(&a.api, &["voice", "old"]).await;
         ok(start(&a.api, "voice").await);
         assert_eq!(ok(progress(&a.api, "voice", 0.5, None).await).job_version, 3);
-        make_anew(&b.api, &["voice"]).await;
+        recreate(&b.api, &["voice"]).await;
         ok(start(&b.api, "voice").await);
         assert_eq!(ok(progress(&b.api, "voice", 0.2, None).await).job_version, 3);
         // Less than the old one had, so for that it would be no change.

@@ -119,6 +119,6 @@ async fn namespace_created_on_one_server_is_known_on_another() {
     let create = proto::CreateNamespaceRequest { name: "team".into(), ..Default::default() };
     ok(a.api.admin().create_namespace(create).await);
     ok(b.api.jobs().submit_job(within("team", new_job("film", Vec::new()))).await);
-    let get = proto::GetJobRequest { job_id: "film".into() };
+    let get = proto::GetJobRequest { job_id: "film".into(), ..Default::default() };
     assert_eq!(ok(a.api.jobs().get_job(within("team", get)).await).job.expect("a job").job_id, "film");
 }

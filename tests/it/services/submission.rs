@@ -87,7 +87,7 @@ async fn dry_run_returns_the_job_and_stores_nothing() {
     assert_eq!((received.stages.len(), state_of(&received, "render")), (4, StageState::Blocked));
     let nameless = SubmitJobRequest { validate_only: true, ..new_job("", Vec::new()) };
     assert_eq!(server.api.submit(nameless).await.job_id, "");
-    let get = proto::GetJobRequest { job_id: "film".into() };
+    let get = proto::GetJobRequest { job_id: "film".into(), ..Default::default() };
     refused(server.api.jobs().get_job(get).await, Code::NotFound, "JOB_NOT_FOUND");
     assert_eq!(ok(server.api.jobs().list_jobs(proto::ListJobsRequest::default()).await).jobs, []);
     assert_eq!(server.api.lease_now("default", 10).await, []);

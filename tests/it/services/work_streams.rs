@@ -16,9 +16,9 @@ fn reason(status: &tonic::Status) -> (Code, String) {
     (status.code(), reason.unwrap_or_default())
 }
 
-fn beats(leases: &[proto::Lease]) -> WorkRequest {
-    let beat = |lease: &proto::Lease| LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
-    WorkRequest { renewals: leases.iter().map(beat).collect(), ..Default::default() }
+fn renewals(leases: &[proto::Lease]) -> WorkRequest {
+    let renewal = |lease: &proto::Lease| LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
+    WorkRequest { renewals: leases.iter().map(renewal).collect(), ..Default::default() }
 }
 
 async fn submit(api: &Api, job_id: &str, stages: usize) {
@@ -96,7 +96,7 @@ async fn end_of_the_stream_releases_unconfirmed_leases_and_keeps_the_others() {
     let leases = session.take(6).await;
     // Two by their number, one by a renewal, one by an outcome that is refused.
     session.send(WorkRequest { leases_received: Some(2), ..Default::default() }).await;
-    session.send(beats(&leases[2..3])).await;
+    session.send(renewals(&leases[2..3])).await;
     session.status().await;
     session.tell(vec![failed(&leases[3], proto::Failure { failure_class: 99, ..Default::default() })]).await;
     session.results(1).await;
@@ -145,7 +145,7 @@ async fn renewals_extend_leases_and_carry_progress() {
     let mut session = Session::open(api, begin("default", 2)).await;
     let leases = session.take(2).await;
     api.complete(&leases[1], json!({})).await;
-    let mut request = beats(&leases);
+    let mut request = renewals(&leases);
     request.renewals[0].progress = Some(0.5);
     session.send(request).await;
     let (one, other) = (session.status().await, session.status().await);
@@ -220,7 +220,7 @@ async fn a_stage_that_may_have_killed_its_worker_comes_alone() {
     }
     let count_before = session.received;
     submit(api, "late", 1).await;
-    session.send(beats(std::slice::from_ref(alone.as_ref().expect("it")))).await;
+    session.send(renewals(std::slice::from_ref(alone.as_ref().expect("it")))).await;
     session.status().await;
     assert_eq!(session.received, count_before, "nothing else comes while it is held");
     session.tell(vec![completed(&alone.expect("it"))]).await;
@@ -233,7 +233,7 @@ async fn a_malformed_message_ends_the_stream_after_what_came_before_it() {
     let api = &server.api;
     submit(api, "film", 20).await;
     let many = WorkRequest { outcomes: vec![StageOutcome::default(); 501], ..Default::default() };
-    let beat = LeaseRenewal { lease_token: "x".into(), ..Default::default() };
+    let renewal = LeaseRenewal { lease_token: "x".into(), ..Default::default() };
     let rows = [
         (begin("default", 1), "begin"),
         (WorkRequest { capacity: Some(-1), ..Default::default() }, "capacity"),
@@ -241,8 +241,8 @@ async fn a_malformed_message_ends_the_stream_after_what_came_before_it() {
         (WorkRequest { leases_received: Some(-1), ..Default::default() }, "leases_received"),
         (WorkRequest { leases_received: Some(100), ..Default::default() }, "leases_received"),
         (many, "outcomes"),
-        (WorkRequest { renewals: vec![beat.clone(); 501], ..Default::default() }, "renewals"),
-        (WorkRequest { renewals: vec![beat], ..Default::default() }, "renewals[0].lease_token"),
+        (WorkRequest { renewals: vec![renewal.clone(); 501], ..Default::default() }, "renewals"),
+        (WorkRequest { renewals: vec![renewal], ..Default::default() }, "renewals[0].lease_token"),
     ];
     for (message, path) in rows {
         let mut session = Session::open(api, begin("default", 1)).await;

@@ -55,7 +55,7 @@ async fn jobs_are_listed_shown_and_explained() {
     assert_eq!(list["jobs"][0]["jobId"], "a");
     assert!(list["nextPageToken"].is_string());
     let more = run(server.address, &["job", "list", "--limit", "2"]).await;
-    assert_eq!((more.code, &*more.stderr), (Some(0), "more jobs match: --limit is 2\n"));
+    assert_eq!((more.code, &*more.stderr), (Some(0), "there are more: --limit is 2\n"));
 
     let get = run(server.address, &["job", "get", "a"]).await.ok();
     assert!(get.contains("state      RUNNING 0%\n") && get.contains("worker"), "{get}");

@@ -91,7 +91,7 @@ async fn refuse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, st
         let response = Response::builder()
             .header("content-type", "application/grpc")
             .header("grpc-status", status)
-            .header("grpc-message", "told")
+            .header("grpc-message", "refused")
             .body(http_body_util::Empty::<bytes::Bytes>::new());
         async move { Ok::<_, Infallible>(response.expect("a response")) }
     });

@@ -24,12 +24,15 @@ async fn top_shows_what_runs_by_queue_worker_and_job() {
     assert!(has(&["gpu", "3", "1", "2"]), "{once}");
     assert!(has(&["worker", "gpu", "a", "s", "1/3", "50%"]) && has(&["worker", "gpu", "b", "s"]), "{once}");
     assert!(has(&["a", "film", "25%", "0/2"]) && !once.contains("waiting\n"), "{once}");
+    assert!(has(&["READY", "IN", "QUEUE"]) && has(&["gpu", "3", "2"]), "ready stages: {once}");
     assert!(once.contains("calls ") && once.contains("connections "), "{once}");
 
     // Without a terminal there is no other way than once.
     let printed = run(server.address, &["top", "--output", "json", "--jobs", "1"]).await.json();
     assert_eq!((&printed["runningJobs"], printed["jobs"].as_array().map(Vec::len)), (&json!(2), Some(1)));
     assert_eq!(printed["jobs"][0]["stages"][0]["lease"]["workerId"], "worker");
+    let ready = &printed["readyStages"]["queues"][0];
+    assert_eq!((&ready["queue"], &ready["stages"], &ready["jobs"]), (&json!("gpu"), &json!(3), &json!(2)));
     assert!(printed["statistics"]["pool"]["maxConnections"].is_string());
     let nothing = run(server.address, &["top", "--namespace", "nope"]).await.failed(3);
     assert!(nothing.contains("NAMESPACE_NOT_FOUND"), "{nothing}");

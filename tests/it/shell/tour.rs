@@ -1,4 +1,4 @@
-//! README's tour with grpcurl, run as it is written there: without TLS, and over TLS with an API key.
+//! The tour of docs/grpcurl.md, run as it is written there: without TLS, and over TLS with an API key.
 //!
 //! Only places and ports are other ones, and each `…` is the token that an earlier answer gave.
 
@@ -17,14 +17,15 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_interlock");
 
 /// A server makes a Postgres first, which takes long on a busy machine.
 const STARTUP: Duration = Duration::from_secs(120);
-/// What README calls the places of a test.
-const README_PROGRAM: &str = "target/debug/interlock";
-const README_DATA: &str = "/var/lib/interlock/data";
-const README_AUTHORITY: &str = "/var/lib/interlock/interlock-tls/ca.pem";
-const README_ADDRESS: &str = "127.0.0.1:50051";
+/// What the tour calls the places of a test.
+const TOUR_PROGRAM: &str = "target/debug/interlock";
+const TOUR_DATA: &str = "/var/lib/interlock/data";
+const TOUR_AUTHORITY: &str = "/var/lib/interlock/interlock-tls/ca.pem";
+const TOUR_ADDRESS: &str = "127.0.0.1:50051";
 
 /// Methods whose calls go on until the caller ends them.
-const STREAMS: [&str; 3] = ["JobService/WatchJob", "JobService/WatchJobs", "RecordService/WatchRecords"];
+const STREAMS: [&str; 4] =
+    ["JobService/WatchJob", "JobService/WatchJobs", "RecordService/WatchRecords", "TimelineService/WatchSession"];
 
 /// A document of the repository. Read when the test runs, so that changing it builds nothing.
 fn document(path: &str) -> String {
@@ -33,12 +34,10 @@ fn document(path: &str) -> String {
 
 /// The shell blocks of the tour: how to begin with TLS and a key, and the tour itself.
 fn blocks() -> (String, String) {
-    let readme = document("README.md");
-    let (_, section) = readme.split_once("## Five minutes with grpcurl\n").expect("README has the tour");
-    let (section, _) = section.split_once("\n## ").expect("a section follows");
-    let mut blocks = section.split("```sh\n").skip(1).map(|rest| rest.split_once("```").expect("an end").0.to_owned());
+    let tour = document("docs/grpcurl.md");
+    let mut blocks = tour.split("```sh\n").skip(1).map(|rest| rest.split_once("```").expect("an end").0.to_owned());
     let both = (blocks.next().expect("the first block"), blocks.next().expect("the second block"));
-    assert!(blocks.next().is_none(), "README has a block that this test does not run");
+    assert!(blocks.next().is_none(), "the tour has a block that this test does not run");
     both
 }
 
@@ -59,9 +58,9 @@ fn commands(block: &str) -> Vec<String> {
     commands
 }
 
-/// `text` with what README names replaced, which has to be there.
+/// `text` with what the page names replaced, which has to be there.
 fn replaced(text: &str, from: &str, to: &str) -> String {
-    assert!(text.contains(from), "README names {from} no more: {text}");
+    assert!(text.contains(from), "the page does not name {from}: {text}");
     text.replace(from, to)
 }
 
@@ -79,7 +78,7 @@ struct Dev {
 }
 
 impl Dev {
-    /// Starts it with README's flags.
+    /// Starts it with the tour's flags.
     async fn start(flags: &[&str]) -> Dev {
         let mut child = Command::new(PROGRAM)
             .arg("dev")
@@ -173,13 +172,13 @@ impl Shell {
         serde_json::from_str(&message).expect("JSON")
     }
 
-    /// Runs a command of README's tour; what it answered.
+    /// Runs a command of the tour. Returns the response.
     async fn step(&mut self, written: &str, lease: &str) -> Value {
         if written.contains("\"lease_fence\":\"…\"") {
             // "Lease the next stage as above."
             Box::pin(self.step(lease, lease)).await;
         }
-        let mut command = replaced(written, README_ADDRESS, &self.address);
+        let mut command = replaced(written, TOUR_ADDRESS, &self.address);
         for (field, token) in [
             ("lease_token", &self.lease_token),
             ("lease_fence", &self.lease_token),
@@ -206,16 +205,16 @@ impl Shell {
     }
 }
 
-/// Walks the tour; each answer has to be what README says of it.
+/// Walks the tour; each answer has to be what the page says of it.
 async fn walk(shell: &mut Shell, tour: &[String]) {
-    let lease = tour.iter().find(|command| command.ends_with("/LeaseStages")).expect("README leases a stage");
+    let lease = tour.iter().find(|command| command.ends_with("/LeaseStages")).expect("the tour leases a stage");
     let mut answers = Vec::new();
     for command in tour {
         let answer = shell.step(command, lease).await;
         answers.push((command.rsplit(' ').next().expect("a method"), answer));
     }
     let all = |method: &'static str| answers.iter().filter(move |(called, _)| called.ends_with(method));
-    let one = |method: &'static str| &all(method).next().unwrap_or_else(|| panic!("README calls no {method}")).1;
+    let one = |method: &'static str| &all(method).next().unwrap_or_else(|| panic!("the tour calls no {method}")).1;
     assert!(one("list").as_array().expect("services").contains(&"interlock.v1.JobService".into()), "{}", one("list"));
     assert_eq!(one("/GetJob")["job"]["stages"].as_array().map(Vec::len), Some(3), "{}", one("/GetJob"));
     assert!(one("/ExplainJob")["headline"].is_string(), "{}", one("/ExplainJob"));
@@ -229,7 +228,7 @@ async fn walk(shell: &mut Shell, tour: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tour_of_readme_works_without_tls() {
+async fn grpcurl_tour_works_without_tls() {
     let (_, tour) = blocks();
     let tour = commands(&tour);
     let (alias, tour) = tour.split_first().expect("commands");
@@ -249,17 +248,17 @@ async fn tour_of_readme_works_without_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tour_of_readme_works_over_tls_with_a_key() {
+async fn grpcurl_tour_works_over_tls_with_a_key() {
     let (begin, tour) = blocks();
     let begin = commands(&begin);
     let [start, key, alias] = &begin[..] else { panic!("{begin:?}") };
     let start = start.split(" #").next().expect("a command").trim_end();
-    let flags = start.strip_prefix(&format!("{README_PROGRAM} dev ")).expect("README starts a server").split(' ');
+    let flags = start.strip_prefix(&format!("{TOUR_PROGRAM} dev ")).expect("the tour starts a server").split(' ');
     let dev = Dev::start(&flags.collect::<Vec<_>>()).await;
     let authority = dev.authority.clone().expect("its output says where ca.pem is");
-    let key = replaced(&replaced(key, README_PROGRAM, PROGRAM), README_DATA, &dev.data);
+    let key = replaced(&replaced(key, TOUR_PROGRAM, PROGRAM), TOUR_DATA, &dev.data);
     let key = Shell::new(key, &dev).run("echo \"$KEY\"").await;
-    let alias = replaced(alias, README_AUTHORITY, &authority);
+    let alias = replaced(alias, TOUR_AUTHORITY, &authority);
     let mut shell = Shell::new(format!("KEY='{}'\n{alias}", key.trim()), &dev);
     walk(&mut shell, &commands(&tour)[1..]).await;
 

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use crate::harness::PATIENCE;
 
@@ -23,6 +24,8 @@ fn command(server: SocketAddr, arguments: &[&str]) -> Command {
         .args(arguments)
         .env("INTERLOCK_SERVER", format!("http://{server}"))
         .env_remove("INTERLOCK_NAMESPACE")
+        .env_remove("INTERLOCK_LEASE_TOKEN")
+        .env_remove("INTERLOCK_PERMIT_TOKEN")
         .env_remove("INTERLOCK_DATABASE_URL");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
@@ -31,6 +34,36 @@ fn command(server: SocketAddr, arguments: &[&str]) -> Command {
 /// Runs a verb to its end.
 pub async fn run(server: SocketAddr, arguments: &[&str]) -> Ended {
     Running::start(server, arguments).ended().await
+}
+
+/// Runs a verb that reads a text from its standard input.
+pub async fn run_with_input(server: SocketAddr, arguments: &[&str], input: &str) -> Ended {
+    let mut running = Running::spawn(command(server, arguments).stdin(Stdio::piped()));
+    let mut stdin = running.child.stdin.take().expect("piped");
+    stdin.write_all(input.as_bytes()).await.expect("it reads");
+    drop(stdin);
+    running.ended().await
+}
+
+/// Runs a verb to its end that writes to a file.
+pub async fn run_into(server: SocketAddr, arguments: &[&str], file: &str) -> Ended {
+    let file = std::fs::OpenOptions::new().write(true).open(file).expect("a file");
+    let child = command(server, arguments).stdout(file).spawn().expect("the program");
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends in time");
+    let output = output.expect("its status");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    Ended { code: output.status.code(), stdout: String::new(), stderr }
+}
+
+/// Runs a verb to its end on a terminal. Returns what the terminal was sent.
+pub async fn run_on_terminal(server: SocketAddr, arguments: &[&str]) -> String {
+    let mut script = Command::new("script");
+    let shell = format!("{} {}", env!("CARGO_BIN_EXE_interlock"), arguments.join(" "));
+    script.args(["-qec", &shell, "/dev/null"]).env("INTERLOCK_SERVER", format!("http://{server}"));
+    let output = script.env_remove("INTERLOCK_NAMESPACE").stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(PATIENCE, output).await.expect("it ends in time").expect("`script` of bsdutils");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
 }
 
 impl Ended {
@@ -61,13 +94,19 @@ impl Ended {
 pub struct Running {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    errors: Lines<BufReader<ChildStderr>>,
 }
 
 impl Running {
     pub fn start(server: SocketAddr, arguments: &[&str]) -> Running {
-        let mut child = command(server, arguments).spawn().expect("the program");
+        Running::spawn(&mut command(server, arguments))
+    }
+
+    fn spawn(command: &mut Command) -> Running {
+        let mut child = command.spawn().expect("the program");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        Running { child, lines }
+        let errors = BufReader::new(child.stderr.take().expect("piped")).lines();
+        Running { child, lines, errors }
     }
 
     /// Its next line; `None` at the end.
@@ -85,15 +124,55 @@ impl Running {
         panic!("no line with {part:?}");
     }
 
+    /// The next line of its standard error, which it writes while it runs.
+    pub async fn error_line(&mut self) -> String {
+        let line = tokio::time::timeout(PATIENCE, self.errors.next_line()).await.expect("a line in time");
+        line.expect("text").expect("a line")
+    }
+
+    /// Reads its standard error until a line that has this in it.
+    pub async fn error_line_with(&mut self, part: &str) -> String {
+        loop {
+            let line = self.error_line().await;
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
     /// Reads to the end.
     pub async fn ended(mut self) -> Ended {
-        let mut stdout = String::new();
-        while let Some(line) = self.line().await {
-            stdout += &line;
-            stdout.push('\n');
-        }
-        let output = tokio::time::timeout(PATIENCE, self.child.wait_with_output()).await;
-        let output = output.expect("it ends in time").expect("its status");
-        Ended { code: output.status.code(), stdout, stderr: String::from_utf8(output.stderr).expect("text") }
+        let (stdout, stderr) = tokio::join!(rest(&mut self.lines), rest(&mut self.errors));
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends in time");
+        // A slow machine makes any command wait; the test of this line looks for it as it comes.
+        let stderr = stderr.lines().filter(|line| !is_notice(line)).map(|line| format!("{line}\n")).collect();
+        Ended { code: status.expect("its status").code(), stdout, stderr }
     }
+
+    /// The process id.
+    pub fn pid(&self) -> Pid {
+        self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw).expect("it runs")
+    }
+
+    /// Sends a signal to the process alone.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("it runs");
+    }
+}
+
+/// The rest of a pipe.
+async fn rest(lines: &mut Lines<impl AsyncBufRead + Unpin>) -> String {
+    let mut text = String::new();
+    while let Some(line) =
+        tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a line in time").expect("text")
+    {
+        text += &line;
+        text.push('\n');
+    }
+    text
+}
+
+/// Whether a line of the standard error only says that the server has not responded yet.
+fn is_notice(line: &str) -> bool {
+    line.starts_with("waiting for http") && line.ends_with(" to respond")
 }

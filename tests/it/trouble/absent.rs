@@ -19,7 +19,7 @@ const BOUND: Duration = Duration::from_secs(25);
 /// What callers receive while the database does not respond: that nothing was applied, in bounded time.
 async fn refuses(api: &Api) {
     let began = Instant::now();
-    let mut read = tonic::Request::new(proto::GetJobRequest { job_id: "any".to_owned() });
+    let mut read = tonic::Request::new(proto::GetJobRequest { job_id: "any".to_owned(), ..Default::default() });
     read.set_timeout(2 * BOUND);
     let mut write = tonic::Request::new(new_job("refused", vec![new_stage("s")]));
     write.set_timeout(2 * BOUND);

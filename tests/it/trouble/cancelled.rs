@@ -73,7 +73,7 @@ async fn dropped_calls_leave_whole_jobs_and_a_whole_pool() {
                 drop_some_time(i, request, async |request| hasty.jobs().submit_job(request).await).await.map(|_| job_id)
             }
             1 => {
-                let request = proto::GetJobRequest { job_id };
+                let request = proto::GetJobRequest { job_id, ..Default::default() };
                 drop_some_time(i, request, async |request| hasty.jobs().get_job(request).await).await;
                 None
             }
@@ -89,7 +89,7 @@ async fn dropped_calls_leave_whole_jobs_and_a_whole_pool() {
     let (mut stored, mut late) = (0, 0);
     for i in 0..CALLS {
         let job_id = format!("job-{i}");
-        let answer = api.jobs().get_job(proto::GetJobRequest { job_id: job_id.clone() }).await;
+        let answer = api.jobs().get_job(proto::GetJobRequest { job_id: job_id.clone(), ..Default::default() }).await;
         let job = match answer {
             Ok(answer) => answer.into_inner().job.expect("a job"),
             Err(status) => {

@@ -169,7 +169,8 @@ async fn a_crash_in_a_migration_is_made_good_by_the_next() {
         assert_eq!(migrate(String::new()).await, Some(0), "{place}");
         let server = Server::over(database.clone(), |_| {}).await;
         server.api.submit(new_job("job", vec![new_stage("s")])).await;
-        let missing = server.api.jobs().get_job(proto::GetJobRequest { job_id: "none".to_owned() }).await;
+        let missing =
+            server.api.jobs().get_job(proto::GetJobRequest { job_id: "none".to_owned(), ..Default::default() }).await;
         refused(missing, Code::NotFound, "JOB_NOT_FOUND");
     }
 }

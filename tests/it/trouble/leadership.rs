@@ -84,17 +84,17 @@ async fn another_server_takes_over_the_background_work_of_a_killed_one() {
 async fn server_that_ends_gives_up_its_leadership() {
     let one = Server::start().await;
     let url = one.database.url().to_owned();
-    let turns = sql(&url).await;
+    let client = sql(&url).await;
     let holder = async || {
-        let rows = turns.query("SELECT server FROM turns WHERE until > clock_timestamp()", &[]).await.expect("rows");
+        let rows = client.query("SELECT server FROM turns WHERE until > clock_timestamp()", &[]).await.expect("rows");
         rows.first().map(|row| row.get::<_, uuid::Uuid>(0))
     };
-    let first = eventually("somebody's turn", holder).await;
+    let first = eventually("a leader", holder).await;
     let two = one.beside().await;
     let _database = one.stop().await;
     let stopped = Instant::now();
-    eventually("the other's turn", async || holder().await.filter(|now| *now != first)).await;
+    eventually("another leader", async || holder().await.filter(|now| *now != first)).await;
     println!("taken over from a stopped server after {:?}", stopped.elapsed());
-    assert!(stopped.elapsed() < Duration::from_millis(2_500), "it did not wait for the turn's end");
+    assert!(stopped.elapsed() < Duration::from_millis(2_500), "it did not wait for the end of the lease");
     two.stop().await;
 }

@@ -106,7 +106,7 @@ impl Load {
             all.slowest = all.slowest.max(received.slowest);
         }
         let exists = async |job_id: &String| {
-            let request = proto::GetJobRequest { job_id: job_id.clone() };
+            let request = proto::GetJobRequest { job_id: job_id.clone(), ..Default::default() };
             match self.api.jobs().get_job(request).await {
                 Ok(_) => true,
                 Err(status) => {
@@ -147,14 +147,14 @@ async fn call(
     caller: usize,
 ) -> CallerReplies {
     let (mut received, reader) = (CallerReplies::default(), is_reader(caller));
-    for turn in 0.. {
+    for round in 0.. {
         if stop.is_cancelled() {
             break;
         }
-        let job_id = format!("{name}.{caller}.{turn}");
+        let job_id = format!("{name}.{caller}.{round}");
         let began = Instant::now();
         let answer = if reader {
-            let mut request = tonic::Request::new(proto::GetJobRequest { job_id: name.clone() });
+            let mut request = tonic::Request::new(proto::GetJobRequest { job_id: name.clone(), ..Default::default() });
             request.set_timeout(CALL);
             api.jobs().get_job(request).await.map(drop)
         } else {

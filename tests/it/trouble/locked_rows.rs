@@ -129,7 +129,8 @@ async fn an_exhausted_pool_stops_neither_heartbeats_nor_writes() {
         .map(|i| {
             let api = api.clone();
             tokio::spawn(async move {
-                let mut request = tonic::Request::new(proto::GetJobRequest { job_id: "job".to_owned() });
+                let mut request =
+                    tonic::Request::new(proto::GetJobRequest { job_id: "job".to_owned(), ..Default::default() });
                 // Some go away, some wait as long as they may.
                 request.set_timeout(Duration::from_secs(if i < 5 { 1 } else { 12 }));
                 api.jobs().get_job(request).await.map(drop).map_err(|status| status.code())
@@ -143,17 +144,17 @@ async fn an_exhausted_pool_stops_neither_heartbeats_nor_writes() {
     .await;
     // Longer than a namespace is believed, so that renewing it falls into this time.
     let until = Instant::now() + Duration::from_secs(11);
-    let (mut beats, mut slowest) = (0, Duration::ZERO);
+    let (mut renewals, mut slowest) = (0, Duration::ZERO);
     while Instant::now() < until {
         let began = Instant::now();
         assert_eq!(api.renew_lease(&lease, None).await.directive(), LeaseDirective::Continue);
         api.submit(new_job("", vec![new_stage("s")])).await;
         assert_eq!(health(api).await, ServingStatus::Serving);
         slowest = slowest.max(began.elapsed());
-        beats += 1;
+        renewals += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    println!("with an exhausted pool: {beats} heartbeats, writes and looks at health, slowest {slowest:?}");
+    println!("with an exhausted pool: {renewals} heartbeats, writes and looks at health, slowest {slowest:?}");
     assert!(slowest < AT_ONCE, "{slowest:?}");
     let answers = join_all(reads).await;
     for answer in answers {
@@ -247,7 +248,7 @@ async fn beside<T>(
     let (slowest, held) = futures::join!(free, join_all((0..3).map(|i| held(i))));
     for answer in held {
         // On a slow machine it was held for too long.
-        answer.map(drop).unwrap_or_else(|status| assert_eq!(reason(&status).0, "Aborted CONFLICT"));
+        answer.map_or_else(|status| assert_eq!(reason(&status).0, "Aborted CONFLICT"), drop);
     }
     println!("{table} held in {mode} mode: of the calls beside it the slowest took {slowest:?}");
     slowest

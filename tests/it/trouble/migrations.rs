@@ -78,8 +78,10 @@ async fn servers_that_begin_at_once_migrate_once() {
     }
 }
 
-/// Reverts V17, with blocked stages as earlier versions stored them.
+/// Reverts what came since V17, with blocked stages as earlier versions stored them.
 const BEFORE_LINES: &str = "
+    DROP TABLE segments, sessions;
+    DROP FUNCTION segment_vector;
     ALTER TABLE write_groups DROP COLUMN xid, DROP COLUMN history;
     ALTER TABLE job_events ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id();
     CREATE INDEX job_events_by_xid ON job_events USING brin (((xid::text)::bigint)) WITH (pages_per_range = 16, autosummarize = on);

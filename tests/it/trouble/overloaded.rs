@@ -46,12 +46,12 @@ async fn overload_refuses_new_work_and_keeps_leases() {
         (refused.load(Ordering::Relaxed) > JOBS / 4).then_some(())
     })
     .await;
-    let beat = {
+    let heartbeat = {
         let (api, lease) = (api.clone(), lease.clone());
         tokio::spawn(async move { api.renew_lease(&lease, Some(0.5)).await })
     };
     foreign.batch_execute("ROLLBACK").await.expect("no lock");
-    assert_eq!(beat.await.expect("not refused").directive(), LeaseDirective::Continue);
+    assert_eq!(heartbeat.await.expect("not refused").directive(), LeaseDirective::Continue);
     let accepted = join_all(submits).await.into_iter().filter(|done| *done.as_ref().expect("no panic")).count();
     assert!(accepted > 0, "what may wait is not refused");
     assert_eq!(server.column("SELECT count(*)::text FROM jobs").await, [(accepted + 1).to_string()]);

@@ -74,6 +74,6 @@ async fn a_pooler_that_shares_sessions_is_refused_when_the_server_reconnects() {
     pooler.set_mode("session").await;
     eventually("health", async || (health(&server.api).await == ServingStatus::Serving).then_some(())).await;
     server.api.submit(new_job("after", vec![new_stage("s")])).await;
-    let before = proto::GetJobRequest { job_id: "before".to_owned() };
+    let before = proto::GetJobRequest { job_id: "before".to_owned(), ..Default::default() };
     eventually("a read", async || server.api.jobs().get_job(before.clone()).await.ok().map(drop)).await;
 }

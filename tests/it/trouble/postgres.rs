@@ -104,7 +104,7 @@ async fn standby_without_a_primary_is_reported_as_taking_no_writes() {
         server.api.jobs().submit_job(new_job("after", vec![new_stage("s")])).await.ok().map(drop)
     })
     .await;
-    let before = interlock::proto::GetJobRequest { job_id: "before".to_owned() };
+    let before = interlock::proto::GetJobRequest { job_id: "before".to_owned(), ..Default::default() };
     eventually("a read", async || server.api.jobs().get_job(before.clone()).await.ok().map(drop)).await;
 }
 
@@ -144,7 +144,7 @@ async fn panic_of_postgres_during_a_commit_is_outcome_unknown_and_not_internal()
     // The outcome is looked up, and what was not committed is committed then.
     ok(submitted.await.expect("no panic"));
     for job_id in ["before", "during"] {
-        let request = interlock::proto::GetJobRequest { job_id: job_id.to_owned() };
+        let request = interlock::proto::GetJobRequest { job_id: job_id.to_owned(), ..Default::default() };
         eventually("a read", async || server.api.jobs().get_job(request.clone()).await.ok().map(drop)).await;
     }
 }
@@ -175,10 +175,10 @@ async fn a_slow_disk_slows_writes_and_nothing_else() {
         assert_eq!(server.api.renew_lease(&lease, None).await.directive(), LeaseDirective::Continue);
         (read, began.elapsed())
     };
-    let (_, (read, beat)) = futures::join!(writes, beside);
+    let (_, (read, heartbeat)) = futures::join!(writes, beside);
     let took = began.elapsed();
-    println!("256 writes at 100 ms a commit: {took:?}; a read {read:?}, a heartbeat {beat:?}, at the same time");
+    println!("256 writes at 100 ms a commit: {took:?}; a read {read:?}, a heartbeat {heartbeat:?}, at the same time");
     assert!(took < 256 * COMMIT / 4, "writes share commits: {took:?}");
-    assert!(beat < BOUND);
+    assert!(heartbeat < BOUND);
     assert_eq!(health(&server.api).await, ServingStatus::Serving);
 }

@@ -50,7 +50,7 @@ async fn a_private_postgres_that_dies_is_started_again() {
         })
         .await;
         // What was acknowledged is there; a read may still meet a connection of before.
-        let before = interlock::proto::GetJobRequest { job_id: "before".to_owned() };
+        let before = interlock::proto::GetJobRequest { job_id: "before".to_owned(), ..Default::default() };
         eventually("a read", async || api.jobs().get_job(before.clone()).await.ok().map(drop)).await;
     }
     child.kill().await.expect("it runs");

@@ -6,7 +6,8 @@ use foldhash::{HashMap, HashSet};
 use uuid::Uuid;
 
 use crate::domain::record::{Record, RecordKey};
-use crate::engine::round::{CommitOutcome, Round};
+use crate::engine::outcome::CommitOutcome;
+use crate::engine::round::Round;
 use crate::operation::overlay::Key;
 use crate::store::commit::{CommitMode, Committed};
 

@@ -6,7 +6,7 @@ use foldhash::HashSet;
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::{Gone, POLL_PAUSE, Phase, Polled, Seen, Session, work_status};
+use super::{Gone, POLL_PAUSE, Phase, Polled, Seen, WorkSession, work_status};
 use crate::domain::id::JobKey;
 use crate::engine::dispatcher::{Poll, PollEnd};
 use crate::error::Error;
@@ -22,7 +22,7 @@ const FREE_SHARE: usize = 4;
 /// Delay between a notice that other servers wrote jobs and the read of them, so that many writes cost one read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-impl Session {
+impl WorkSession {
     /// Starts a poll for leases if enough capacity is free and no poll is in flight.
     pub(super) fn poll_for_leases(&mut self) {
         let free = self.capacity.saturating_sub(self.held.len());
@@ -111,7 +111,7 @@ impl Session {
     }
 
     /// Sends the statuses of the held leases of these jobs whose directive has changed.
-    pub(super) async fn tell(&mut self, seen: Seen) -> std::result::Result<(), Gone> {
+    pub(super) async fn send_statuses(&mut self, seen: Seen) -> std::result::Result<(), Gone> {
         let now = self.caller.services.engine.now();
         let mut statuses = Vec::new();
         for (key, job) in seen {

@@ -80,14 +80,14 @@ async fn serve(stream: TcpStream, script: Arc<Script>, calls: Arc<Mutex<HashMap<
         line.clear();
         stream.read_line(&mut line).await.ok()?;
     }
-    let turn = {
+    let nth = {
         let mut calls = calls.lock().expect("no panic");
         let count = calls.entry(voice.clone()).or_default();
         *count += 1;
         *count - 1
     };
     let answers = script.get(&voice)?;
-    let (status, more, body) = match answers[turn.min(answers.len() - 1)] {
+    let (status, more, body) = match answers[nth.min(answers.len() - 1)] {
         Answer::Dropped => return None,
         Answer::Made => (200, String::new(), url(&voice)),
         Answer::Status(status) => (status, String::new(), String::new()),

@@ -52,7 +52,7 @@ async fn breaker_probes_once_after_three_failures_and_closes() {
     let fails = async {
         eventually("some edits", async || (vendor.count(200) >= 8).then_some(())).await;
         vendor.fail_until_left_alone(SILENCE, 2);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let jobs = tokio::select! {
         jobs = editors.finish(api, &documents) => jobs,

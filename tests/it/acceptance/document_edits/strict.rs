@@ -69,7 +69,7 @@ async fn strict_vendor_is_called_within_its_limits_and_no_edits_collide() {
     let slower = async {
         eventually("two thirds of the edits", async || (vendor.count(200) >= 200).then_some(())).await;
         vendor.set_rate(14.0);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let jobs = tokio::select! {
         jobs = editors.finish(api, &documents) => jobs,

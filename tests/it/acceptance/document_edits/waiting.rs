@@ -124,7 +124,7 @@ async fn stages_of_absent_workers_block_others_only_briefly() {
         api.release(&permit).await;
         begin
     });
-    println!("it got its turn after {:?}", begin.elapsed());
+    println!("it was leased after {:?}", begin.elapsed());
     assert!(begin.elapsed() < SOON, "stages without a worker were before it for {:?}", begin.elapsed());
     api.complete(&lease, serde_json::json!({})).await;
 }

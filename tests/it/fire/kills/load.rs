@@ -168,7 +168,7 @@ async fn submitter(scene: Arc<Scene>) {
 async fn updater(scene: Arc<Scene>) {
     while !scene.is_over() {
         let job_id = counter(rand::random_range(0..COUNTERS));
-        // Every other one expects the version received last. Sent again after it was applied, it must not be told that the version is
+        // Every other one expects the version received last. Sent again after it was applied, it must not be refused because the version is
         // another now.
         let newest =
             scene.tell(|received| received.updates.get(&job_id).and_then(|versions| versions.iter().max().copied()));

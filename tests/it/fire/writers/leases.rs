@@ -55,7 +55,7 @@ pub async fn work(scene: Arc<Scene>, queue: String, floor: Floor) {
             worker_id: "worker".to_owned(),
             queues: vec![queue.clone()],
             max_stages: rand::random_range(1..4),
-            // Longer than a grant takes here: one that comes after the wait is given back, and no caller here gets it.
+            // A grant that comes after it is given back.
             wait: seconds(5),
             lease_duration: seconds(600),
             ..Default::default()
@@ -82,9 +82,9 @@ pub async fn work(scene: Arc<Scene>, queue: String, floor: Floor) {
 /// A renewal, progress, and an end; each is sent until it is applied.
 async fn work_on(scene: &Scene, lease: &proto::Lease, job: usize, floor: &Floor) {
     let api = scene.api();
-    let beat = proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
+    let renewal = proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
     if let Answer::Done(answer) =
-        answer_of(scene, api.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![beat] }).await)
+        answer_of(scene, api.workers().heartbeat(proto::HeartbeatRequest { renewals: vec![renewal] }).await)
     {
         scene.heartbeats.fetch_add(1, Ordering::Relaxed);
         if answer.statuses[0].directive() != LeaseDirective::Continue {

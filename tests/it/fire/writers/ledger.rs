@@ -1,5 +1,6 @@
 //! The versions of each job that clients received, and whether they fit one history.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -51,6 +52,40 @@ impl fmt::Display for LedgerCounts {
     }
 }
 
+/// The versions after the first and up to `last` that are not among those told.
+fn untold(told: impl Iterator<Item = i64>, last: i64) -> BTreeSet<i64> {
+    let told: BTreeSet<i64> = told.collect();
+    (2..=last).filter(|version| !told.contains(version)).collect()
+}
+
+/// When a version can have been current.
+#[derive(Clone, Copy, Default)]
+struct Life {
+    /// The earliest instant at which it can have come into being.
+    born: Option<Instant>,
+    /// The latest at which it can have been replaced.
+    replaced: Option<Instant>,
+}
+
+/// The life of each version up to the last, by number: of the writes up to it and after it, because versions follow each other in time.
+fn lives(applied: &[(i64, Span)], last: i64) -> Vec<Life> {
+    let mut lives = vec![Life::default(); usize::try_from(last).expect("not negative") + 1];
+    for (version, span) in applied {
+        let version = usize::try_from(*version).expect("not negative");
+        lives[version].born = Some(span.sent);
+        lives[version - 1].replaced = Some(span.answered);
+    }
+    for version in 1..lives.len() {
+        lives[version].born = lives[version].born.max(lives[version - 1].born);
+    }
+    for version in (1..lives.len()).rev() {
+        let later = lives[version].replaced;
+        let own = lives[version - 1].replaced;
+        lives[version - 1].replaced = own.min(later).or(own).or(later);
+    }
+    lives
+}
+
 impl Ledger {
     /// Of so many new jobs.
     pub fn new(jobs: usize) -> Self {
@@ -88,33 +123,32 @@ impl Ledger {
         Span { sent, answered }
     }
 
-    /// Checks everything against the versions that the jobs have at the end, when no call is under way.
-    pub fn check(&self, last: &[i64]) -> LedgerCounts {
+    /// The versions up to `last` that no client was told of.
+    pub fn untold(&self, job: usize, last: i64) -> BTreeSet<i64> {
+        let page = self.pages[job].lock().expect("no panic");
+        untold(page.applied.iter().map(|(version, _)| *version), last)
+    }
+
+    /// Checks everything against the versions that the jobs have at the end, when no call is under way. `untold` has those of each job that no
+    /// client was told of, and need not be.
+    pub fn check(&self, last: &[i64], untold: &[BTreeSet<i64>]) -> LedgerCounts {
         let mut received = LedgerCounts { applied: 0, refused: 0, reads: 0 };
         for (job, (page, last)) in self.pages.iter().zip(last).enumerate() {
-            let mut page = page.lock().expect("no panic");
-            page.applied.sort_unstable_by_key(|(version, _)| *version);
-            let versions: Vec<i64> = page.applied.iter().map(|(version, _)| *version).collect();
-            assert_eq!(versions, (2..=*last).collect::<Vec<_>>(), "job {job}: one version for each applied write");
-            // The earliest instant at which a version can have come into being, and the latest at which it can have been
-            // replaced: of the writes up to it and after it, because versions follow each other in time.
-            let mut born: Vec<Option<Instant>> = vec![None; versions.len() + 2];
-            for (i, (_, span)) in page.applied.iter().enumerate() {
-                born[i + 2] = Some(born[i + 1].map_or(span.sent, |before| before.max(span.sent)));
-            }
-            let mut replaced: Vec<Option<Instant>> = vec![None; versions.len() + 2];
-            for (i, (_, span)) in page.applied.iter().enumerate().rev() {
-                replaced[i + 1] = Some(replaced[i + 2].map_or(span.answered, |after| after.min(span.answered)));
-            }
+            let page = page.lock().expect("no panic");
+            let mut told: Vec<i64> = page.applied.iter().map(|(version, _)| *version).collect();
+            received.applied += told.len();
+            told.extend(&untold[job]);
+            told.sort_unstable();
+            assert_eq!(told, (2..=*last).collect::<Vec<_>>(), "job {job}: one version for each applied write");
+            let lives = lives(&page.applied, *last);
             for named in &page.named {
-                let version = usize::try_from(named.version).expect("not negative");
-                let what = format!("job {job}, expected {:?}, received {version}, last {last}", named.expected);
-                assert!((1..=versions.len() + 1).contains(&version), "never existed: {what}");
-                assert!(born[version].is_none_or(|born| born <= named.span.answered), "not yet there: {what}");
-                assert!(replaced[version].is_none_or(|gone| gone >= named.span.sent), "already replaced: {what}");
+                let what = format!("job {job}, expected {:?}, received {}, last {last}", named.expected, named.version);
+                let life = usize::try_from(named.version).ok().and_then(|version| lives.get(version));
+                let life = life.unwrap_or_else(|| panic!("never existed: {what}"));
+                assert!(life.born.is_none_or(|born| born <= named.span.answered), "not yet there: {what}");
+                assert!(life.replaced.is_none_or(|gone| gone >= named.span.sent), "already replaced: {what}");
                 *(if named.expected.is_some() { &mut received.refused } else { &mut received.reads }) += 1;
             }
-            received.applied += versions.len();
         }
         received
     }

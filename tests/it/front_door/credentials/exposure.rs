@@ -30,5 +30,5 @@ fn server_beyond_loopback_refuses_to_start_and_names_the_missing_flags() {
     }
     // With consent it goes on, as far as it can.
     let message = refused(&["serve"], &["--insecure"]);
-    assert!(message.contains("the database cannot be reached"), "{message}");
+    assert!(message.contains("cannot listen on 192.0.2.1:0"), "{message}");
 }

@@ -58,7 +58,7 @@ async fn a_key_reads_and_writes_only_where_it_is_valid() {
     }
     // One that is covered and not there is refused in the same words.
     refused(submit("team-b").await, Code::NotFound, "NAMESPACE_NOT_FOUND");
-    let get = proto::GetJobRequest { job_id: "film".to_owned() };
+    let get = proto::GetJobRequest { job_id: "film".to_owned(), ..Default::default() };
     refused(scene.open.api.jobs().get_job(within("other", get)).await, Code::NotFound, "JOB_NOT_FOUND");
 }
 
@@ -78,9 +78,9 @@ async fn tokens_of_another_namespace_are_refused() {
     let done = proto::CompleteStageRequest { target: token(&lease), ..Default::default() };
     let stolen = api.workers().complete_stage(keyed_within(&key, "mine", done)).await;
     refused(stolen, Code::FailedPrecondition, "LEASE_LOST");
-    let beat = proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
-    let beats = proto::HeartbeatRequest { renewals: vec![beat] };
-    let statuses = ok(api.workers().heartbeat(keyed_within(&key, "mine", beats)).await).statuses;
+    let renewal = proto::LeaseRenewal { lease_token: lease.lease_token.clone(), ..Default::default() };
+    let renewals = proto::HeartbeatRequest { renewals: vec![renewal] };
+    let statuses = ok(api.workers().heartbeat(keyed_within(&key, "mine", renewals)).await).statuses;
     assert_eq!(statuses[0].directive(), proto::LeaseDirective::Lost, "{statuses:?}");
     let release = api.permits().release_permit(keyed_within(&key, "mine", release_of(&permit))).await;
     refused(release, Code::FailedPrecondition, "PERMIT_LOST");

@@ -16,17 +16,22 @@ const PERMITTED: &[(&str, &str)] = &[
     (
         "rswoa",
         "GetJob GetStage ListStages ListJobs WaitJob WatchJob WatchJobs ListJobEvents ExplainJob GetRecord BatchGetRecords \
-         ListRecords WatchRecords GetResource ListResources WatchResource GetServerInfo ListNamespaces",
+         ListRecords WatchRecords GetResource ListResources WatchResource GetSession ListSessions GetSegment QueryTimeline SearchSegments \
+         GetSessionStatistics ExportTimeline WatchSession GetServerInfo ListNamespaces",
     ),
     ("sa", "SubmitJob BatchSubmitJobs"),
-    ("soa", "CancelJob PauseJob ResumeJob RetryJob DeleteJob"),
+    ("soa", "CancelJob PauseJob ResumeJob RetryJob DeleteJob DeleteSession"),
     ("swoa", "UpdateJob Commit"),
     (
         "wa",
         "LeaseStages Heartbeat StartStage UpdateStageProgress CompleteStage CompleteStages Work FailStage ReleaseStage AddStages",
     ),
-    ("swa", "UpdateRecord BatchUpdateRecords BatchWriteRecords DeleteRecord AcquirePermit RenewPermits ReleasePermit"),
-    ("oa", "UpdateResource DeleteResource ResetBreaker RevokePermit GetStatistics"),
+    (
+        "swa",
+        "UpdateRecord BatchUpdateRecords BatchWriteRecords DeleteRecord AcquirePermit RenewPermits ReleasePermit CreateSession \
+         UpdateSession EndSession AppendSegments WriteSegments ImportSegments UpdateSegment DeleteSegment",
+    ),
+    ("oa", "UpdateResource DeleteResource ResetBreaker RevokePermit GetStatistics ClearSessionCache"),
     ("a", "CreateNamespace DeleteNamespace CreateKey ListKeys RevokeKey RotateKey ListAuditEvents"),
 ];
 /// Those that are about the whole server, and need a key for all namespaces.
@@ -132,7 +137,7 @@ async fn every_rpc_refuses_exactly_the_credentials_without_its_role() {
         if EVERYWHERE.split_whitespace().any(|name| name == rpc(path)) {
             outcome.is_denied(path, &keys.elsewhere);
             assert_eq!(outcome.metadata["namespaces"], "*");
-        } else if path.starts_with("/interlock.v1.AdminService/") {
+        } else if path.starts_with("/interlock.v1.AdminService/") && rpc(path) != "ClearSessionCache" {
             assert_eq!(outcome, usual, "{path} is about no namespace");
         } else {
             let mut absent = bearer(&keys.by_role[&'a']);
@@ -211,7 +216,7 @@ async fn commit_needs_the_role_of_each_of_its_operations() {
     refused(commit(&submitter, vec![complete()]).await, Code::PermissionDenied, "ROLE_DENIED");
     ok(commit(&both, vec![complete(), job("two"), update("c")]).await);
     // What was denied left nothing behind.
-    let get = proto::GetRecordRequest { collection: "c".to_owned(), record_id: "b".to_owned() };
+    let get = proto::GetRecordRequest { collection: "c".to_owned(), record_id: "b".to_owned(), ..Default::default() };
     refused(scene.open.api.records().get_record(get).await, Code::NotFound, "RECORD_NOT_FOUND");
 }
 
@@ -243,6 +248,7 @@ fn operations_of_commits() -> Vec<(&'static str, Operation)> {
         ("ResumeJob", Operation::ResumeJob(Default::default())),
         ("RetryJob", Operation::RetryJob(Default::default())),
         ("ReleasePermit", Operation::ReleasePermit(Default::default())),
+        ("AppendSegments", Operation::AppendSegments(Default::default())),
     ]
 }
 

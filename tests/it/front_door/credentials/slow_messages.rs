@@ -40,6 +40,6 @@ async fn message_completed_after_the_revocation_is_not_executed() {
     .await;
     assert!(wire.send(&frame(DATA, END_STREAM, 1, last)).await);
     wire.sees("an answer", |seen| seen.ended == 1).await;
-    let wanted = proto::GetJobRequest { job_id: "late".to_owned() };
+    let wanted = proto::GetJobRequest { job_id: "late".to_owned(), ..Default::default() };
     refused(scene.open.api.jobs().get_job(wanted).await, Code::NotFound, "JOB_NOT_FOUND");
 }

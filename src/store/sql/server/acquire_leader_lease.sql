@@ -1,4 +1,4 @@
--- take_turn: acquires or renews the leader lease of a role for $3 seconds; no row while another server has it.
+-- acquire_leader_lease: acquires or renews the leader lease of a role for $3 seconds; no row while another server has it.
 INSERT INTO turns AS t (role, server, until)
 VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
 ON CONFLICT (role) DO UPDATE SET server = excluded.server, until = excluded.until

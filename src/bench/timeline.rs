@@ -1,0 +1,243 @@
+//! Sets of segments appended by many bots, pages of live timelines and searches, beside the SQL that a user would write: tables with foreign keys, and
+//! one transaction for each set.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use prost::Message;
+use tonic::Status;
+
+use super::address::KeyedChannel;
+use super::compare::{MeasuredRun, Runs, Scene};
+use super::encoded::{EncodedRequest, call};
+use super::load::{Sample, channels, closed_loop};
+use super::raw_timeline::{RawTimeline, SampleTexts};
+use super::report::Row;
+use crate::proto::{self, SegmentKind};
+
+/// Meetings that the bots append to.
+const SESSIONS: u64 = 100;
+/// Segments of a set: sound, transcript and translations.
+const SET: u64 = 5;
+/// Segments of a message while the tables are filled.
+const FILL: u64 = 500;
+/// Messages in flight meanwhile.
+const FILLING: usize = 4;
+/// Milliseconds of a sentence, and from one to the next.
+pub(super) const SENTENCE_MS: u64 = 2_000;
+/// Segments of a page.
+const PAGE: i32 = 50;
+/// Results of a search.
+const RESULTS: i32 = 20;
+
+/// Runs appends, then fills both sides with `--segments` segments, and runs queries and searches.
+pub async fn timeline(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
+    let Some(url) = &scene.settings.database_url else {
+        anyhow::bail!("the timeline is compared with SQL: name the database of the server, --database");
+    };
+    let (mut rows, sets) = (Vec::new(), Arc::new(AtomicU64::new(0)));
+    let raw = RawTimeline::prepare(url, SESSIONS).await?;
+    for in_flight in scene.settings.in_flight(&[1, 64, 256]) {
+        let ours = append_call(&scene.name, &sets);
+        let theirs = async |run| raw.append_sets(in_flight, run).await;
+        rows.extend(beside(scene, "sets of 5 segments", in_flight, ours, theirs).await?);
+    }
+    check(scene, &sets).await?;
+    fill(scene).await?;
+    raw.copy(&scene.name).await?;
+    scene.settle().await?;
+    for in_flight in scene.settings.in_flight(&[1, 16]) {
+        let theirs = async |run| raw.query(in_flight, run, PAGE.into()).await;
+        rows.extend(beside(scene, "pages of a timeline", in_flight, query_call(&scene.name), theirs).await?);
+        let theirs = async |run| raw.search(in_flight, run, RESULTS.into()).await;
+        rows.extend(beside(scene, "searches", in_flight, search_call(), theirs).await?);
+    }
+    Ok(rows)
+}
+
+/// Runs our server and SQL in alternation.
+async fn beside<C, F>(
+    scene: &Scene<'_>,
+    name: &str,
+    in_flight: usize,
+    ours: C,
+    theirs: impl AsyncFn(Duration) -> anyhow::Result<Sample>,
+) -> anyhow::Result<Vec<Row>>
+where
+    C: Fn(KeyedChannel, u64) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<bool, Status>> + Send + 'static,
+{
+    let server = &scene.pair.ours;
+    let channels = channels(&server.address, in_flight).await?;
+    let mut pairs = Vec::<Runs>::new();
+    for i in 0..=scene.settings.pairs {
+        // The first pair warms up.
+        let run = if i == 0 { scene.settings.run.min(Duration::from_millis(500)) } else { scene.settings.run };
+        let a = scene.costed(server, closed_loop(&channels, in_flight, run, ours.clone())).await?;
+        let b: MeasuredRun = scene.costed(server, theirs(run)).await?;
+        if i > 0 {
+            pairs.push((a, Some(b)));
+        }
+    }
+    let mut rows = scene.summary(name, in_flight, &pairs);
+    for theirs in rows.iter_mut().skip(1) {
+        (theirs.variant, theirs.server_cpu_us, theirs.memory_bytes) = ("SQL".to_owned(), 0.0, 0);
+    }
+    Ok(rows)
+}
+
+/// Checks that each set that was acknowledged is stored whole.
+async fn check(scene: &Scene<'_>, sets: &AtomicU64) -> anyhow::Result<()> {
+    let Some(database) = &scene.database else { return Ok(()) };
+    let (stored, sent) = (database.segments(&scene.name).await?, sets.load(Ordering::Relaxed) * SET);
+    anyhow::ensure!(u64::try_from(stored)? == sent, "{sent} segments were acknowledged, {stored} are stored");
+    Ok(())
+}
+
+fn session_id(name: &str, n: u64) -> String {
+    format!("{name}-{}", n % SESSIONS)
+}
+
+fn segment(n: u64, part: &str, kind: SegmentKind, texts: &SampleTexts) -> proto::Segment {
+    let ms = n * SENTENCE_MS;
+    let at =
+        |ms: u64| prost_types::Duration { seconds: (ms / 1_000).cast_signed(), nanos: (ms % 1_000 * 1_000_000) as i32 };
+    proto::Segment {
+        key: format!("{n}{part}"),
+        kind: kind.into(),
+        start: Some(at(ms)),
+        end: Some(at(ms + SENTENCE_MS)),
+        speaker: format!("speaker {}", n % 10),
+        language: "en".to_owned(),
+        text: if kind == SegmentKind::Audio { String::new() } else { texts.sentence(n) },
+        ..Default::default()
+    }
+}
+
+fn set(name: &str, n: u64, texts: &SampleTexts) -> proto::AppendSegmentsRequest {
+    let own = n / SESSIONS;
+    let sound = segment(own, "a", SegmentKind::Audio, texts);
+    let below = |part, kind, parent: &proto::Segment| proto::Segment {
+        parent_key: Some(parent.key.clone()),
+        ..segment(own, part, kind, texts)
+    };
+    let said = below("t", SegmentKind::Transcript, &sound);
+    let translations = ["x", "y", "z"].map(|part| below(part, SegmentKind::Translation, &said));
+    let segments = [sound, said].into_iter().chain(translations).collect();
+    proto::AppendSegmentsRequest {
+        session_id: session_id(name, n),
+        segments,
+        allow_missing: true,
+        ..Default::default()
+    }
+}
+
+/// The fields that are read of the response to an append.
+#[derive(Clone, PartialEq, Message)]
+struct Appended {
+    #[prost(int64, tag = "4")]
+    applied_version: i64,
+}
+
+type BenchCall = BoxFuture<'static, Result<bool, Status>>;
+
+fn append_call(
+    name: &str,
+    sets: &Arc<AtomicU64>,
+) -> impl Fn(KeyedChannel, u64) -> BenchCall + Clone + Send + Sync + 'static {
+    let (name, sets, texts) = (name.to_owned(), Arc::clone(sets), SampleTexts::new());
+    move |channel: KeyedChannel, _| {
+        // Each set is new, also in the next run.
+        let request = EncodedRequest::of(&set(&name, sets.fetch_add(1, Ordering::Relaxed), &texts));
+        Box::pin(async move {
+            let reply: Appended = call(channel, "/interlock.v1.TimelineService/AppendSegments", request).await?;
+            Ok(reply.applied_version > 0)
+        })
+    }
+}
+
+/// The fields that are read of a page.
+#[derive(Clone, PartialEq, Message)]
+struct Page {
+    #[prost(message, repeated, tag = "1")]
+    items: Vec<Skipped>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Skipped {}
+
+/// Where a page begins: somewhere in the first 1,000 s of its session.
+pub(super) fn page_start_ms(n: u64) -> u64 {
+    n * 7_919 % 1_000 * 1_000
+}
+
+fn query_call(name: &str) -> impl Fn(KeyedChannel, u64) -> BenchCall + Clone + Send + Sync + 'static {
+    let name = format!("{name}-full");
+    move |channel: KeyedChannel, n: u64| {
+        let start = prost_types::Duration { seconds: (page_start_ms(n) / 1_000).cast_signed(), nanos: 0 };
+        let request = proto::QueryTimelineRequest {
+            session_id: session_id(&name, n),
+            start: Some(start),
+            page_size: PAGE,
+            ..Default::default()
+        };
+        let request = EncodedRequest::of(&request);
+        Box::pin(async move {
+            let page: Page = call(channel, "/interlock.v1.TimelineService/QueryTimeline", request).await?;
+            Ok(!page.items.is_empty())
+        })
+    }
+}
+
+fn search_call() -> impl Fn(KeyedChannel, u64) -> BenchCall + Clone + Send + Sync + 'static {
+    let texts = SampleTexts::new();
+    move |channel: KeyedChannel, n: u64| {
+        let query = texts.query(n);
+        let request =
+            EncodedRequest::of(&proto::SearchSegmentsRequest { query, page_size: RESULTS, ..Default::default() });
+        Box::pin(async move {
+            let page: Page = call(channel, "/interlock.v1.TimelineService/SearchSegments", request).await?;
+            Ok(!page.items.is_empty())
+        })
+    }
+}
+
+/// Fills sessions until there are as many segments as are wanted.
+async fn fill(scene: &Scene<'_>) -> anyhow::Result<()> {
+    let channels = channels(&scene.pair.ours.address, FILLING).await?;
+    let (name, wanted) = (format!("{}-full", scene.name), scene.settings.segments as u64);
+    let messages = wanted.div_ceil(FILL);
+    let next = Arc::new(AtomicU64::new(0));
+    let mut tasks = Vec::new();
+    for _ in 0..FILLING {
+        let (channel, name, next, texts) = (channels[0].clone(), name.clone(), Arc::clone(&next), SampleTexts::new());
+        tasks.push(tokio::spawn(async move {
+            loop {
+                let message = next.fetch_add(1, Ordering::Relaxed);
+                if message >= messages {
+                    return anyhow::Ok(());
+                }
+                let first = message / SESSIONS * FILL;
+                let said = |n| segment(n, "t", SegmentKind::Transcript, &texts);
+                // Sentences of different sessions differ.
+                let segments = (first..first + FILL)
+                    .map(|n| proto::Segment { text: texts.sentence(n * SESSIONS + message % SESSIONS), ..said(n) });
+                let request = proto::AppendSegmentsRequest {
+                    session_id: session_id(&name, message),
+                    segments: segments.collect(),
+                    allow_missing: true,
+                    ..Default::default()
+                };
+                let request = EncodedRequest::of(&request);
+                let _reply: Appended =
+                    call(channel.clone(), "/interlock.v1.TimelineService/AppendSegments", request).await?;
+            }
+        }));
+    }
+    for task in tasks {
+        task.await??;
+    }
+    Ok(())
+}

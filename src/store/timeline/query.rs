@@ -1,0 +1,137 @@
+//! QueryTimeline: the query as SQL.
+
+use crate::domain::timeline::query::{TimelineCursor, TimelineQuery, UntimedChoice};
+use crate::error::Result;
+use crate::store::Store;
+use crate::store::page::{self, PageParts, PageQuery, Values, behind};
+use crate::store::pg::connection::{Transaction, unavailable};
+
+use super::conditions::conditions;
+use super::rows::version;
+
+/// Segments that a page reads, at most. They lie next to each other, as they arrived, so more can be read than of other lists.
+pub(in crate::store) const MAX_SEGMENTS_LOOKED_AT: i64 = 10_000;
+
+/// A part of the order of a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum TimelineSection {
+    /// Segments with a start, by start and arrival.
+    Timed,
+    /// Segments without, by arrival.
+    Untimed,
+}
+
+/// Page of a timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimelinePage {
+    /// Version of the session at which the page was read.
+    pub session_version: i64,
+    /// Keys of the segments with their positions, in order. There can be fewer than the limit although more match.
+    pub segments: Vec<(String, TimelineCursor)>,
+    /// Position after which the next page starts. None: this is the last page.
+    pub next: Option<TimelineCursor>,
+}
+
+impl Store {
+    /// A page of the segments of a session, of one snapshot. None: the session does not exist.
+    pub async fn query_timeline(&self, query: &TimelineQuery) -> Result<Option<TimelinePage>> {
+        let mut client = self.reads.get().await?;
+        let in_use = client.in_use();
+        let read = async {
+            let snapshot = page::snapshot(&mut client).await?;
+            let page = read_page(&snapshot, query).await?;
+            snapshot.commit().await.map_err(|error| unavailable(&error))?;
+            Ok(page)
+        };
+        let read = read.await;
+        in_use.done();
+        read
+    }
+}
+
+async fn read_page(snapshot: &Transaction<'_>, query: &TimelineQuery) -> Result<Option<TimelinePage>> {
+    let Some(session_version) = version(snapshot, query.session).await? else { return Ok(None) };
+    let mut page = TimelinePage { session_version, segments: Vec::new(), next: None };
+    let limit = query.limit as usize;
+    let mut after = query.after;
+    for section in sections(query) {
+        let walk = walk(query, *section, after.take(), limit - page.segments.len());
+        for row in walk.rows(snapshot).await? {
+            let cursor = TimelineCursor { start_ns: row.get("start_ns"), arrival: row.get("arrival") };
+            let (matches, is_last): (bool, bool) = (row.get("matches"), row.get("is_last"));
+            if matches && page.segments.len() == limit {
+                page.next = page.segments.last().map(|(_, cursor)| *cursor);
+                return Ok(Some(page));
+            }
+            if matches {
+                page.segments.push((row.get("key"), cursor));
+            }
+            if is_last {
+                page.next = Some(cursor);
+                return Ok(Some(page));
+            }
+        }
+    }
+    Ok(Some(page))
+}
+
+/// The sections of the order that are read, from that of the cursor on.
+fn sections(query: &TimelineQuery) -> &'static [TimelineSection] {
+    let is_timed = query.after.is_none_or(|after| after.start_ns.is_some());
+    match (query.untimed, is_timed) {
+        (UntimedChoice::Include, true) => &[TimelineSection::Timed, TimelineSection::Untimed],
+        (UntimedChoice::Exclude, true) => &[TimelineSection::Timed],
+        (UntimedChoice::Include, false) | (UntimedChoice::Only, _) => &[TimelineSection::Untimed],
+        // No token of such a query leads there.
+        (UntimedChoice::Exclude, false) => &[],
+    }
+}
+
+/// A walk along the index of the order, within one section.
+pub(in crate::store) fn walk(
+    query: &TimelineQuery,
+    section: TimelineSection,
+    after: Option<TimelineCursor>,
+    limit: usize,
+) -> PageQuery {
+    let mut values = Values::default();
+    let (namespace, session) = (values.bind(query.session.namespace.0), values.bind(query.session.uid));
+    // Each of the two indexes begins with an expression of its own.
+    let in_session = |sign: char| {
+        format!("g.namespace_id {sign} 0 = {namespace} AND g.session_uid = {session} AND g.delete_time IS NULL")
+    };
+    let mut template = include_str!("../sql/timeline/pages/query_timeline.sql").to_owned();
+    let mut range = String::new();
+    let mut filter = conditions(&query.conditions, &mut values);
+    match section {
+        TimelineSection::Timed => {
+            range += " AND g.start_ns IS NOT NULL";
+            if let Some(end) = query.end_ns {
+                range += &format!(" AND g.start_ns < {}::bigint", values.bind(end));
+            }
+            if let Some(TimelineCursor { start_ns: Some(start), arrival }) = after {
+                let at = [values.bind(start), values.bind(arrival)];
+                range += &format!(" AND {}", behind(&["g.start_ns", "g.arrival"], &at, false));
+            }
+            if let Some(start) = query.start_ns {
+                let start = values.bind(start);
+                template = include_str!("../sql/timeline/pages/query_timeline_from.sql")
+                    .replace("{lasting}", &(in_session('-') + &range))
+                    .replace("{start}", &start);
+                // A moment without length at the beginning of the range lies within.
+                filter
+                    .push(format!("(g.end_ns IS NULL OR g.end_ns > {start}::bigint OR g.start_ns >= {start}::bigint)"));
+            }
+        }
+        TimelineSection::Untimed => {
+            range += " AND g.start_ns IS NULL";
+            if let Some(TimelineCursor { start_ns: None, arrival }) = after {
+                range += &format!(" AND g.arrival > {}::bigint", values.bind(arrival));
+            }
+        }
+    }
+    let range = in_session('+') + &range;
+    let order: &[&str] = &["g.start_ns", "g.arrival"];
+    let parts = PageParts { range, filter, order, descending: false, most: MAX_SEGMENTS_LOOKED_AT, limit };
+    PageQuery::of(&template, parts, values)
+}
