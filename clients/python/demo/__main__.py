@@ -1,6 +1,6 @@
-"""Makes a narrated video of seven scenes: one job of fifteen stages, three worker processes, live progress.
+"""Two demos: a narrated film, made by a job of fifteen stages and three workers; and a meeting with live captions.
 
-Exit codes: 0 the film is there, 1 it failed, 2 it could not begin, 130 it was interrupted.
+Exit codes: 0 it is done, 1 it failed, 2 it could not begin, 130 it was interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from demo import programs
+from demo import meeting, programs
 from demo.pipeline import KIND, scenes, stages
 from demo.screen import Screen
 from interlock import Client, InterlockError, Unavailable, from_struct
@@ -130,29 +130,35 @@ def _conclude(job: job_pb2.Job, screen: Screen, directory: Path, workers: int) -
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Makes the film, unless a signal comes first."""
+    """Makes the film, or holds the meeting, unless a signal comes first."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
     try:
         async with Client(options.address, timeout=options.patience) as client:
+            if options.demo == "meeting":
+                return await meeting.hold(client, options.output, options.speed)
             return await make(client, options.output, options.workers)
     except InterlockError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except asyncio.CancelledError:
-        print("\ninterrupted; the job is cancelled", file=sys.stderr)
+        left = "the session stays open" if options.demo == "meeting" else "the job is cancelled"
+        print(f"\ninterrupted; {left}", file=sys.stderr)
         return 130
 
 
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="demo", description=__doc__.splitlines()[0] if __doc__ else None)
+    demos = "film: seven scenes that workers make; meeting: two languages with captions [default: %(default)s]"
+    parser.add_argument("demo", nargs="?", choices=["film", "meeting"], default="film", help=demos)
     address = os.environ.get("INTERLOCK_SERVER") or "127.0.0.1:50051"
     parser.add_argument("--address", default=address, help="the server (INTERLOCK_SERVER) [default: %(default)s]")
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="a directory [default: %(default)s]")
     parser.add_argument("--workers", type=int, default=3, help="how many worker processes [default: %(default)s]")
+    parser.add_argument("--speed", type=float, default=1.0, help="how fast the meeting runs [default: %(default)s]")
     patience = "how many seconds to go on without the server [default: %(default)s]"
     parser.add_argument("--patience", type=float, default=15.0, help=patience)
     options = parser.parse_args()
@@ -160,7 +166,9 @@ def main() -> int:
         parse_address(options.address)
     except ValueError as error:
         parser.error(str(error))
-    lacking = programs.missing()
+    if options.speed <= 0:
+        parser.error("--speed is greater than 0")
+    lacking = programs.missing(["espeak-ng"]) if options.demo == "meeting" else programs.missing()
     if lacking is not None:
         print(lacking, file=sys.stderr)
         return 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Collection
 from typing import TextIO
 
 from interlock.v1 import job_pb2
@@ -22,24 +23,51 @@ _WORDS = {
 _BAR = 20
 
 
-class Screen:
-    """Shows one job, again and again."""
+class Panel:
+    """Lines that stay, and on a terminal a block below them that is drawn again and again."""
 
     def __init__(self, out: TextIO = sys.stdout) -> None:
         self._out = out
         self._is_terminal = out.isatty()
-        encoding = (out.encoding or "ascii").lower().replace("-", "")
-        self._signs = ("█", "░") if encoding == "utf8" else ("#", ".")
         self._start = time.monotonic()
         self._lines = 0
-        self._seen: dict[str, tuple[int, str]] = {}
-        self._workers: dict[str, str] = {}
-        self._tenth = -1
 
     @property
     def elapsed(self) -> float:
         """Seconds since it was made."""
         return time.monotonic() - self._start
+
+    def say(self, text: str) -> None:
+        """A line of its own, which stays."""
+        if self._lines:
+            self._out.write(f"\x1b[{self._lines}A\x1b[J")
+            self._lines = 0
+        self._out.write(f"{text}\n")
+        self._out.flush()
+
+    def _redraw(self, lines: list[str], dimmed: Collection[int] = ()) -> None:
+        """Draws the block in place of the one before. `dimmed`: indexes of lines that are dimmed."""
+        size = shutil.get_terminal_size()
+        # A line that wraps, or one more than fit, could not be found again. The last line is the cursor's.
+        shown = [line[: size.columns - 1] for line in lines[: max(1, size.lines - 1)]]
+        styled = [f"\x1b[2m{line}\x1b[0m" if index in dimmed else line for index, line in enumerate(shown)]
+        up = f"\x1b[{self._lines}A" if self._lines else ""
+        rest = "\x1b[J" if len(shown) < self._lines else ""
+        self._out.write(up + "".join(f"\x1b[2K{line}\n" for line in styled) + rest)
+        self._out.flush()
+        self._lines = len(shown)
+
+
+class Screen(Panel):
+    """Shows one job, again and again."""
+
+    def __init__(self, out: TextIO = sys.stdout) -> None:
+        super().__init__(out)
+        encoding = (out.encoding or "ascii").lower().replace("-", "")
+        self._signs = ("█", "░") if encoding == "utf8" else ("#", ".")
+        self._seen: dict[str, tuple[int, str]] = {}
+        self._workers: dict[str, str] = {}
+        self._tenth = -1
 
     def show(self, job: job_pb2.Job) -> None:
         """Shows the job as it is now."""
@@ -50,14 +78,6 @@ class Screen:
             self._redraw(self.picture(job))
         else:
             self._tell(job)
-
-    def say(self, text: str) -> None:
-        """A line of its own, which stays."""
-        if self._lines:
-            self._out.write(f"\x1b[{self._lines}A\x1b[J")
-            self._lines = 0
-        self._out.write(f"{text}\n")
-        self._out.flush()
 
     def picture(self, job: job_pb2.Job) -> list[str]:
         """The lines of the terminal."""
@@ -73,15 +93,6 @@ class Screen:
     def _bar(self, progress: float) -> str:
         full = int(progress * _BAR)
         return f"{self._signs[0] * full}{self._signs[1] * (_BAR - full)} {int(progress * 100):3} %"
-
-    def _redraw(self, lines: list[str]) -> None:
-        size = shutil.get_terminal_size()
-        # A line that wraps, or one more than fit, could not be found again. The last line is the cursor's.
-        shown = [line[: size.columns - 1] for line in lines[: max(1, size.lines - 1)]]
-        up = f"\x1b[{self._lines}A" if self._lines else ""
-        self._out.write(up + "".join(f"\x1b[2K{line}\n" for line in shown))
-        self._out.flush()
-        self._lines = len(shown)
 
     def _tell(self, job: job_pb2.Job) -> None:
         for stage in job.stages:

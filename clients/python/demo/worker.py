@@ -33,7 +33,7 @@ async def work(attempt: Attempt) -> Completion:
         case "render":
             outcome = await film.render(attempt, directory)
         case other:
-            raise StageError(FailureClass.CLIENT_ERROR, f"nobody here knows the queue {other}")
+            raise StageError(FailureClass.CLIENT_ERROR, f"no worker here knows the queue {other}")
     completion = outcome if isinstance(outcome, Completion) else Completion(outcome)
     log.info("%s: %s", attempt.stage_name, completion.artifacts)
     return replace(completion, message=_summary(completion.artifacts or {}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
@@ -50,15 +50,27 @@ def messages(given: Iterable[AnyMessage], parameter: str, *, most: int | None = 
 
     Raises:
         TypeError: it is a single message, or an element is not a message.
-        ValueError: the list has more than `most` messages.
+        ValueError: the list has more than `most` elements.
     """
-    listed: list[AnyMessage] = []
-    for index, item in enumerate(_iterable(given, parameter, "[message, message]")):
+    listed = items(given, parameter, "[message, message]", most=most)
+    for index, item in enumerate(listed):
         if not isinstance(item, Message):
             raise TypeError(f"{parameter}[{index}] is {described(item)}, not a message of interlock.v1")
+    return listed
+
+
+def items(given: Iterable[Any], parameter: str, example: str, *, most: int | None = None) -> list[Any]:
+    """Checks a list; the caller checks its elements.
+
+    Raises:
+        TypeError: it is a single element.
+        ValueError: the list has more than `most` elements.
+    """
+    listed = []
+    for index, item in enumerate(_iterable(given, parameter, example)):
         if most is not None and index >= most:
-            raise ValueError(f"{parameter} has more than {most:,} messages")
-        listed.append(cast(AnyMessage, item))
+            raise ValueError(f"{parameter} has more than {most:,} elements")
+        listed.append(item)
     return listed
 
 

@@ -82,7 +82,7 @@ class JobsWatch(Watch[JobsEvent]):
             if self._board.take(response):
                 self._stream.confirm()
             else:
-                self._stream.broke("a change was never told")
+                self._stream.broke("a change was never received")
         return self._board.events.popleft()
 
     async def aclose(self) -> None:

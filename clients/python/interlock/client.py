@@ -1,10 +1,10 @@
-"""The client: calls for jobs, records and commits."""
+"""The client: calls for jobs, records and commits, and those of its base classes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
 
@@ -13,11 +13,15 @@ from google.protobuf.message import Message
 from interlock.arguments import messages, pairs, wait_seconds
 from interlock.board import JobsNews, JobsWatch
 from interlock.connection import LONGEST_WAIT, PATIENCE, SILENCE, WAIT_MARGIN, with_request_id
-from interlock.documents import to_duration, to_struct
+from interlock.documents import staleness, to_duration
+from interlock.hints import SOON, explain_wait
+from interlock.job_calls import JobCalls
 from interlock.permit_calls import PermitCalls
 from interlock.record_watch import RecordsNews, RecordsWatch
 from interlock.records import Record, commit_operations, record_update
+from interlock.stages import AnyRetryPolicy, AnyStage, Seconds, job_submission
 from interlock.stream import Call, Stream
+from interlock.timeline_calls import TimelineCalls
 from interlock.tracing import with_trace
 from interlock.v1 import (
     job_pb2,
@@ -30,7 +34,7 @@ from interlock.v1 import (
 from interlock.watch import JobNews, JobWatch, ProgressWatch, copied
 
 
-class Client(PermitCalls):
+class Client(JobCalls, PermitCalls, TimelineCalls):
     """A connection to one server, or to several behind one name.
 
     Use it with `async with`, within one event loop. All calls add a request id where the request has room for one,
@@ -52,44 +56,69 @@ class Client(PermitCalls):
         self,
         kind: str,
         *,
-        stages: Iterable[job_pb2.StageSpec] = (),
+        stages: Iterable[AnyStage] = (),
         payload: Mapping[str, Any] | None = None,
         labels: Mapping[str, str] | None = None,
         job_id: str | None = None,
         priority: int = 0,
+        start_time: datetime | None = None,
+        retry_policy: AnyRetryPolicy | None = None,
+        timeout: float | timedelta | None = None,
         retention: float | timedelta | None = None,
         request_id: str | None = None,
     ) -> job_pb2.Job:
-        """Creates a job. For fields of `SubmitJobRequest` without an argument here, use `call`."""
-        request = job_service_pb2.SubmitJobRequest(
-            kind=kind,
-            stages=messages(stages, "stages"),
-            payload=None if payload is None else to_struct(payload),
-            labels=labels or {},
+        """Creates a job, as in `client.submit_job("film", stages=[{"name": "voice", "input": {"text": "Hello"}}])`.
+
+        Args:
+            kind: kind of the job; matches `[A-Za-z0-9._:/-]{1,128}`.
+            stages: dicts with the keys of `Stage`, or messages. Empty: one stage `main` in the queue `default`.
+            payload: document that all stages see, at most 256 KiB as JSON. None: none.
+            labels: at most 64. None: none. Within a span of OpenTelemetry `traceparent` is added, see the README.
+            job_id: id that matches `[A-Za-z0-9._:-]{1,128}`. None: the server chooses one.
+            priority: -1,000 to 1,000; higher is leased first.
+            start_time: time before which no stage starts, with a time zone. None: now.
+            retry_policy: policy of stages without their own, a dict with the keys of `RetryPolicy`. None: the defaults.
+            timeout: longest duration of a run, up to 365 days; then the job fails with TIMEOUT. None: no limit.
+            retention: time that the job is kept after its end, 0 to 365 days. None: 7 days.
+            request_id: a UUID that makes the call safe to repeat, also by another process. None: a new one.
+
+        Raises:
+            AlreadyExists: the `job_id` is taken.
+            TypeError: a stage has an unknown key, or a value of another type.
+        """
+        request = job_submission(
+            kind,
+            stages=stages,
+            payload=payload,
+            labels=labels,
             job_id=job_id,
             priority=priority,
-            retention=None if retention is None else to_duration(retention),
+            start_time=start_time,
+            retry_policy=retry_policy,
+            timeout=timeout,
+            retention=retention,
             request_id=request_id,
         )
         return (await self.call(self.jobs.SubmitJob, request)).job
 
-    async def get_job(self, job_id: str) -> job_pb2.Job:
-        """Reads a job with its stages."""
-        return (await self.call(self.jobs.GetJob, job_service_pb2.GetJobRequest(job_id=job_id))).job
-
     async def wait_job(self, job_id: str, timeout: float | None = None) -> job_pb2.Job:
         """Waits until a job has ended, at most `timeout` seconds, and returns it. None: no limit.
 
-        The state of the job says whether it has ended. A wait of more than 50 s is made of several calls.
+        The state of the job says whether it has ended. A wait of more than 50 s is made of several calls. If the job
+        has not started after 1.5 s, `interlock.client` logs why.
         """
         deadline = None if timeout is None else time.monotonic() + wait_seconds(timeout, "timeout")
+        longest = SOON
         while True:
-            left = LONGEST_WAIT if deadline is None else max(0.0, deadline - time.monotonic())
-            wait = min(left, LONGEST_WAIT)
+            left = longest if deadline is None else max(0.0, deadline - time.monotonic())
+            wait = min(left, longest)
             request = job_service_pb2.WaitJobRequest(job_id=job_id, wait=to_duration(wait))
             response = await self.call(self.jobs.WaitJob, request, timeout=wait + max(WAIT_MARGIN, self.timeout))
             if response.terminal or (deadline is not None and time.monotonic() >= deadline):
                 return response.job
+            if longest == SOON and response.job.state == job_pb2.JOB_STATE_PENDING:
+                await explain_wait(self, job_id)
+            longest = LONGEST_WAIT
 
     def watch(
         self,
@@ -184,44 +213,30 @@ class Client(PermitCalls):
 
         return JobsWatch(begin, stream)
 
-    async def cancel_job(
-        self,
-        job_id: str,
-        *,
-        reason: str = "",
-        grace_period: float | timedelta | None = None,
-    ) -> job_pb2.Job:
-        """Cancels a job. Its workers have `grace_period` to stop, at least half of it after they receive the request.
-
-        `grace_period`: None is 30 s, and 0 ends leases at once.
-        """
-        request = job_service_pb2.CancelJobRequest(
-            job_id=job_id,
-            reason=reason,
-            grace_period=None if grace_period is None else to_duration(grace_period),
+    async def get_record(self, collection: str, record_id: str, *, max_staleness: Seconds | None = None) -> Record:
+        """Reads one record with its fields. `max_staleness`: as in `get_job`."""
+        request = record_service_pb2.GetRecordRequest(
+            collection=collection, record_id=record_id, max_staleness=staleness(max_staleness)
         )
-        return (await self.call(self.jobs.CancelJob, request)).job
-
-    async def get_record(self, collection: str, record_id: str) -> Record:
-        """Reads one record with its fields."""
-        request = record_service_pb2.GetRecordRequest(collection=collection, record_id=record_id)
         return Record.of((await self.call(self.records.GetRecord, request)).record)
 
-    async def list_records(self, collection: str, filter: str = "", *, order_by: str = "") -> AsyncIterator[Record]:
+    async def list_records(
+        self, collection: str, filter: str = "", *, order_by: str = "", max_staleness: Seconds | None = None
+    ) -> AsyncIterator[Record]:
         """Iterates over the records of a collection that match a filter, page by page.
 
-        If few records match, the iteration reads many pages.
+        If few records match, the iteration reads many pages. `max_staleness`: as in `get_job`.
         """
         request = record_service_pb2.ListRecordsRequest(
-            collection=collection, filter=filter, order_by=order_by, page_size=1_000
+            collection=collection,
+            filter=filter,
+            order_by=order_by,
+            page_size=1_000,
+            max_staleness=staleness(max_staleness),
         )
-        while True:
-            page = await self.call(self.records.ListRecords, request)
+        async for page in self._pages(self.records.ListRecords, request):
             for record in page.records:
                 yield Record.of(record)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     async def update_record(
         self,
@@ -317,7 +332,7 @@ class Client(PermitCalls):
         """Applies several requests in one commit, all or none.
 
         Args:
-            requests: such as `UpdateRecordRequest`, `SubmitJobRequest` or `CompleteStageRequest`.
+            requests: such as `UpdateRecordRequest`, `SubmitJobRequest` or `AppendSegmentsRequest`.
             lease_fence: a lease token, such as `attempt.lease.lease_token`: applied only while that lease is held.
                 Empty: InvalidArgument. None: no lease is required.
             permit_fence: a permit token: applied only while that permit is held. `permit_release` can end the permit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -15,12 +15,13 @@ from interlock.arguments import pairs
 from interlock.outage import Outage
 from interlock.retry import Backoff, repeat
 from interlock.stream import Call, Stream
-from interlock.tracing import with_trace
+from interlock.tracing import call_span, with_trace
 from interlock.v1 import (
     admin_service_pb2_grpc,
     job_service_pb2_grpc,
     permit_service_pb2_grpc,
     record_service_pb2_grpc,
+    timeline_service_pb2_grpc,
     transaction_service_pb2_grpc,
     worker_service_pb2,
     worker_service_pb2_grpc,
@@ -28,6 +29,7 @@ from interlock.v1 import (
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
+Result = TypeVar("Result")
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     # Servers of gRPC's core library punish pings on connections without calls, and more of them than these.
@@ -108,7 +110,7 @@ class Connection:
         )
         self.address = access.address
         self.timeout = timeout
-        self._outage = Outage(self.address)
+        self._outage = Outage(self.address, self._until_ready)
         self._backoff = backoff or Backoff()
         self._metadata: tuple[tuple[str, str], ...] = tuple(
             (str(key), value) for key, value in pairs(metadata, "metadata", '[("key", "value")]')
@@ -132,10 +134,12 @@ class Connection:
         self.records = record_service_pb2_grpc.RecordServiceStub(self.channel)
         self.transactions = transaction_service_pb2_grpc.TransactionServiceStub(self.channel)
         self.permits = permit_service_pb2_grpc.PermitServiceStub(self.channel)
+        self.timelines = timeline_service_pb2_grpc.TimelineServiceStub(self.channel)
         self.admin = admin_service_pb2_grpc.AdminServiceStub(self.channel)
 
     async def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
+        self._outage.close()
         await self.channel.close()
 
     async def call(
@@ -155,16 +159,39 @@ class Connection:
         request = with_request_id(request)
 
         async def attempt(remaining: float) -> Response:
-            response = await method(request, timeout=remaining, metadata=with_trace(self._metadata))
-            self._outage.is_over()
-            return response
+            return await method(request, timeout=remaining, metadata=with_trace(self._metadata))
 
-        return await repeat(
-            attempt,
-            timeout=self.timeout if timeout is None else timeout,
-            backoff=self._backoff,
-            notice=self._outage.notice,
-        )
+        with call_span(request):
+            return await self._repeat(attempt, self.timeout if timeout is None else timeout)
+
+    async def _pages(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Any
+    ) -> AsyncIterator[Response]:
+        """Iterates over the pages of a list. The request gets the token of each page after the first."""
+        while True:
+            page: Any = await self.call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def _repeat(self, attempt: Callable[[float], Awaitable[Result]], timeout: float) -> Result:
+        """Repeats an attempt as `repeat` does, and tells the log whether a server answers."""
+
+        async def answered(remaining: float) -> Result:
+            result = await attempt(remaining)
+            self._outage.is_over()
+            return result
+
+        return await repeat(answered, timeout=timeout, backoff=self._backoff, notice=self._outage.notice)
+
+    async def _until_ready(self) -> None:
+        """Waits until a new connection stands. One that stands already leads to no server, as of a proxy."""
+        ready = grpc.ChannelConnectivity.READY
+        state = before = self.channel.get_state()
+        while state is not ready or before is ready:
+            await self.channel.wait_for_state_change(state)
+            before, state = state, self.channel.get_state()
 
     def _stream(
         self, begin: Callable[[], Call[Any]], *, silence: float = SILENCE, patience: float | None = PATIENCE

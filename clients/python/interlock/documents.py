@@ -1,11 +1,16 @@
-"""Conversion between Python values and documents (`google.protobuf.Struct`)."""
+"""Conversion between Python values and documents (`google.protobuf.Struct`).
+
+Models of pydantic are recognised by their methods; this package never imports it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import math
 import reprlib
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from google.protobuf import duration_pb2, struct_pb2
@@ -19,11 +24,11 @@ DOCUMENT_BYTES = 64 * 1024
 _PATH_CHARACTERS = 200
 
 
-def to_struct(document: Mapping[str, Any], *, limit: int | None = None) -> struct_pb2.Struct:
-    """The document as a message. Numbers become doubles, tuples lists.
+def to_struct(document: Any, *, limit: int | None = None) -> struct_pb2.Struct:
+    """The document as a message. Numbers become doubles, tuples lists, enums their values, dates texts in ISO 8601.
 
     Args:
-        document: a JSON object, nested at most 32 levels deep.
+        document: a mapping with texts as keys, a dataclass or a pydantic model, nested at most 32 levels deep.
         limit: bytes as JSON. A document that is clearly larger is refused here, others by the server. None: no limit.
 
     Raises:
@@ -31,8 +36,11 @@ def to_struct(document: Mapping[str, Any], *, limit: int | None = None) -> struc
         ValueError: a value is not JSON, is a whole number beyond ±2^53, or is a str that is not UTF-8 or has a NUL;
             or the document is nested too deep or too large. The message names the place.
     """
+    document = _plain(document)
     if not isinstance(document, Mapping):
-        raise TypeError(f"a document is a mapping with texts as keys, not {described(document)}")
+        raise TypeError(
+            f"a document is a mapping with texts as keys, a dataclass or a pydantic model, not {described(document)}"
+        )
     struct = struct_pb2.Struct()
     _Writer(limit).mapping(struct, document, "", 1)
     return struct
@@ -55,6 +63,11 @@ def to_duration(value: float | timedelta) -> duration_pb2.Duration:
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"a duration is a finite number of seconds or a timedelta, not {shown(value)}") from None
     return duration
+
+
+def staleness(value: float | timedelta | None) -> duration_pb2.Duration | None:
+    """How old the answer of a read may be, as a message. None: it is current."""
+    return None if value is None else to_duration(value)
 
 
 def seconds(duration: duration_pb2.Duration) -> float:
@@ -83,6 +96,29 @@ def to_number(value: float, path: str) -> float:
         raise ValueError(
             f"{_at(path)}{shown(value)} is beyond ±2^53, where doubles are not exact; send it as text, or as a float"
         )
+    return value
+
+
+def is_model(kind: object) -> bool:
+    """Whether a type is a model of pydantic."""
+    return isinstance(kind, type) and hasattr(kind, "model_validate") and hasattr(kind, "model_dump")
+
+
+def is_typed(kind: object) -> bool:
+    """Whether a type is a dataclass or a model of pydantic."""
+    return is_model(kind) or (isinstance(kind, type) and dataclasses.is_dataclass(kind))
+
+
+def _plain(value: Any) -> Any:
+    """A value of a type that JSON lacks as one that it has; what is in it stays. Others are returned as they are."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, date):
+        return value.isoformat()
+    if is_model(type(value)):
+        return value.model_dump(mode="json")
+    if is_typed(type(value)):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return value
 
 
@@ -144,6 +180,8 @@ class _Writer:
                 self._enter(path, depth + 1)
                 for index, item in enumerate(value):
                     self.value(message.list_value.values.add(), item, f"{path}[{index}]", depth + 1)
+            case _ if (plain := _plain(value)) is not value:
+                self.value(message, plain, path, depth)
             case _:
                 kinds = "texts, numbers, booleans, None, lists and mappings"
                 raise ValueError(f"{_at(path)}{described(value)} cannot be part of a document; {kinds} can")

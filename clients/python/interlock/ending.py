@@ -17,13 +17,14 @@ from typing import Any
 from google.protobuf.message import Message
 
 from interlock.arguments import messages
-from interlock.documents import DOCUMENT_BYTES, described, to_struct
+from interlock.documents import DOCUMENT_BYTES, described, is_typed, to_struct
 from interlock.errors import DeadlineExceeded, InterlockError, InvalidArgument, LeaseLost, PermitDenied
 from interlock.failures import FailureClass, cut, failure_of, new_failure, text_of, with_notes
 from interlock.lease import Attempt, Completion, Outcome, StageStopped, StopReason
 from interlock.outcomes import Outcomes
 from interlock.records import commit_operations
 from interlock.retry import can_be_repeated
+from interlock.stages import stage_specs
 from interlock.v1 import common_pb2, transaction_service_pb2, worker_service_pb2
 
 log = logging.getLogger("interlock.worker")
@@ -102,10 +103,10 @@ async def _send(outcomes: Outcomes, attempt: Attempt, request: Message) -> Inter
         if error.metadata.get("index", "0") != "0":
             return error
         if isinstance(error, LeaseLost):
-            log.warning("%s of %s: somebody else has the lease", attempt.stage_name, attempt.job_id)
+            log.warning("%s of %s: another worker has the lease", attempt.stage_name, attempt.job_id)
         elif can_be_repeated(error) or isinstance(error, DeadlineExceeded):
             # The lease expires, and the stage is attempted again.
-            log.error("%s of %s: its end could not be told: %s", attempt.stage_name, attempt.job_id, error)
+            log.error("%s of %s: its end could not be reported: %s", attempt.stage_name, attempt.job_id, error)
         else:
             return error
     return None
@@ -118,7 +119,7 @@ def _complete(token: str, outcome: Outcome) -> Message:
         artifacts=_document("artifacts", completion.artifacts),
         job_result=_document("job_result", completion.job_result),
         message=_message(completion.message),
-        add_stages=messages(completion.add_stages, "add_stages", most=_STAGES),
+        add_stages=stage_specs(completion.add_stages, "add_stages", most=_STAGES),
     )
     also = messages(completion.also, "also", most=_OPERATIONS - 1)
     commit = transaction_service_pb2.CommitRequest(operations=commit_operations([request, *also])) if also else None
@@ -130,17 +131,17 @@ def _complete(token: str, outcome: Outcome) -> Message:
     return whole
 
 
-def _artifacts(outcome: Any) -> Mapping[str, Any] | None:
-    if outcome is None or isinstance(outcome, Mapping):
+def _artifacts(outcome: Any) -> Any:
+    if outcome is None or isinstance(outcome, Mapping) or is_typed(type(outcome)):
         return outcome
-    what = f"it is {described(outcome)}, not a mapping, a Completion or None"
+    what = f"it is {described(outcome)}, not a mapping, a dataclass, a pydantic model, a Completion or None"
     if inspect.iscoroutine(outcome):
         outcome.close()
         what += "; give the worker the coroutine function itself"
     raise TypeError(what)
 
 
-def _document(name: str, document: Mapping[str, Any] | None) -> Any:
+def _document(name: str, document: Any) -> Any:
     if document is None:
         return None
     try:

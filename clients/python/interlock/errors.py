@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -15,6 +16,9 @@ from google.rpc import error_details_pb2, status_pb2
 from interlock.documents import seconds
 from interlock.records import Record
 from interlock.v1 import error_pb2, job_pb2, permit_pb2
+
+if TYPE_CHECKING:
+    from interlock.segment_results import ImportResult
 
 _DETAILS = "grpc-status-details-bin"
 _PUSHBACK = "grpc-retry-pushback-ms"
@@ -56,6 +60,9 @@ class InterlockError(Exception):
         self.violations = violations
         self.current: Record | job_pb2.Job | job_pb2.Stage | None = None
         """Current object after a version mismatch of a request with `return_current`. None: unset, or above 3 KiB."""
+        self.imported: ImportResult | None = None
+        """What became of the segments before the error of `import_segments`: those are stored, and of the next ones
+        some may be. Import all again: those that are stored are not stored twice. None: another call failed."""
 
     @property
     def maybe_applied(self) -> bool:
@@ -154,6 +161,9 @@ class BlockReason(enum.IntEnum):
     INTERVAL = permit_pb2.PERMIT_BLOCK_REASON_INTERVAL
     BREAKER_OPEN = permit_pb2.PERMIT_BLOCK_REASON_BREAKER_OPEN
 
+    def __str__(self) -> str:
+        return self.name
+
     @classmethod
     def _missing_(cls, value: object) -> BlockReason:
         return cls.UNKNOWN
@@ -223,10 +233,16 @@ _BY_CODE: dict[grpc.StatusCode, type[InterlockError]] = {
     grpc.StatusCode.INTERNAL: Internal,
 }
 _BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+# What gRPC itself says in place of UNAVAILABLE if the connection is lost while a stream is sent.
+_BROKEN_SENDING = (grpc.StatusCode.INTERNAL, "Internal error from Core")
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> InterlockError:
     """The typed error for an error of gRPC."""
+    if (error.code(), error.details()) == _BROKEN_SENDING:
+        return _typed(
+            grpc.StatusCode.UNAVAILABLE, "the connection was lost while the request was sent", status_pb2.Status()
+        )
     trailers = {key: value for key, value in error.trailing_metadata() or ()}
     status = status_pb2.Status()
     details = trailers.get(_DETAILS)

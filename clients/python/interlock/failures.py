@@ -23,6 +23,17 @@ _CODE_BYTES = 128
 _LONGEST_RETRY = timedelta(hours=24)
 # Bytes of the end of a traceback that the details of a failure hold; `interlock job get` shows them.
 _TRACEBACK_BYTES = 4096
+# Errors of HTTP packages that no built-in class is a base of.
+_TIMEOUTS = frozenset(
+    {"httpx.TimeoutException", "requests.Timeout", "urllib3.TimeoutError", "aiohttp.ServerTimeoutError"}
+)
+_NETWORK = frozenset(
+    {"httpx.TransportError", "requests.ConnectionError", "aiohttp.ClientConnectionError", "aiohttp.ClientPayloadError"}
+    | {"requests.ChunkedEncodingError", "urllib3.HTTPError", "urllib.URLError", "http.HTTPException"}
+)
+_RESPONSES = frozenset(
+    {"httpx.HTTPStatusError", "requests.HTTPError", "aiohttp.ClientResponseError", "urllib.HTTPError"}
+)
 
 
 class FailureClass(enum.IntEnum):
@@ -35,6 +46,9 @@ class FailureClass(enum.IntEnum):
     TIMEOUT = common_pb2.FAILURE_CLASS_TIMEOUT
     CANCELLED = common_pb2.FAILURE_CLASS_CANCELLED
     INTERNAL = common_pb2.FAILURE_CLASS_INTERNAL
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class StageError(Exception):
@@ -119,7 +133,12 @@ def failure_of(error: BaseException) -> common_pb2.Failure:
         _set_retry_after(failure, error.retry_after, notes)
     else:
         name = type(error).__name__
-        failure = new_failure(_class_of(error), f"{name}: {text_of(error)}", name)
+        answered = _answered(error)
+        if answered is None:
+            failure = new_failure(_class_of(error), f"{name}: {text_of(error)}", name)
+        else:
+            failure = new_failure(answered.failure_class, f"{name}: {text_of(error)}", answered.code)
+            _set_retry_after(failure, answered.retry_after, notes)
         _set_details(failure, {"traceback": _trace(error)}, notes)
     return with_notes(failure, notes)
 
@@ -154,11 +173,30 @@ def _class(given: Any, notes: list[str]) -> FailureClass:
 
 
 def _class_of(error: BaseException) -> FailureClass:
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+    if isinstance(error, TimeoutError | asyncio.TimeoutError) or _is_one_of(error, _TIMEOUTS):
         return FailureClass.TIMEOUT
-    if isinstance(error, ConnectionError | socket.gaierror):
+    if isinstance(error, ConnectionError | socket.gaierror) or _is_one_of(error, _NETWORK):
         return FailureClass.NETWORK
     return FailureClass.INTERNAL
+
+
+def _answered(error: BaseException) -> StageError | None:
+    """The failure for the error of `raise_for_status` of an HTTP package. None: it is another error."""
+    if not _is_one_of(error, _RESPONSES):
+        return None
+    from interlock.http import failure_from_response
+
+    try:
+        # The error of aiohttp and urllib has the status and the headers itself.
+        response = getattr(error, "response", None)
+        return failure_from_response(error if response is None else response)
+    except Exception:
+        return None
+
+
+def _is_one_of(error: BaseException, names: frozenset[str]) -> bool:
+    """Whether an error has one of these classes, by name, so that their packages need not be installed."""
+    return any(f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}" in names for kind in type(error).__mro__)
 
 
 def _set_retry_after(failure: common_pb2.Failure, given: Any, notes: list[str]) -> None:

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from interlock.documents import from_struct, seconds
 from interlock.failures import cut
+from interlock.stages import AnyStage
 from interlock.v1 import common_pb2, job_pb2, worker_service_pb2
 
 
@@ -38,20 +39,20 @@ class StageStopped(Exception):
 class Completion:
     """An outcome with more than artifacts, returned by a handler."""
 
-    artifacts: Mapping[str, Any] | None = None
-    """Output stored with the stage, at most 64 KiB as JSON. None: none."""
-    job_result: Mapping[str, Any] | None = None
-    """New result of the job, at most 64 KiB as JSON. None: unchanged."""
+    artifacts: Any = None
+    """Output stored with the stage, at most 64 KiB as JSON: a dict, a dataclass or a pydantic model. None: none."""
+    job_result: Any = None
+    """New result of the job, in the same form. None: unchanged."""
     message: str = ""
     """Text for people, cut off at 1 KiB. Empty: none."""
-    add_stages: Iterable[job_pb2.StageSpec] = field(default=())
-    """New stages of the same job, added in the same commit."""
+    add_stages: Iterable[AnyStage] = field(default=())
+    """New stages of the same job, as dicts or messages, added in the same commit."""
     also: Iterable[Message] = field(default=())
     """Further requests of the same commit, all or none, such as from `record_update`, or a `SubmitJobRequest`."""
 
 
-Outcome: TypeAlias = Mapping[str, Any] | Completion | None
-"""Return value of a handler: artifacts or a `Completion`. None: no artifacts."""
+Outcome: TypeAlias = Mapping[str, Any] | Completion | Any | None
+"""Return value of a handler: artifacts (a dict, a dataclass, a pydantic model), or a `Completion`. None: none."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Attempt:
         self._wake = wake
         self._stop_reason: StopReason | None = None
         self._stopped = threading.Event()
+        self.stopped_at: float | None = None
+        """When the handler had to stop, on the monotonic clock. None: it can go on."""
         self.task: asyncio.Task[Any] | None = None
         """Task of the handler. None: it has none that can be cancelled."""
         self.is_reporting_end = False
@@ -183,6 +186,8 @@ class Attempt:
         if first or reason is StopReason.LOST:
             self._stop_reason = reason
         self._stopped.set()
+        if first:
+            self.stopped_at = time.monotonic()
         if first and self.task is not None:
             self.task.cancel()
 

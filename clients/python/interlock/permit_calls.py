@@ -192,13 +192,9 @@ class PermitCalls(Connection):
     async def list_resources(self, name_prefix: str = "") -> AsyncIterator[permit_pb2.Resource]:
         """Iterates over resources by name prefix, in order of name, without holders, page by page."""
         request = permit_service_pb2.ListResourcesRequest(name_prefix=name_prefix, page_size=1_000)
-        while True:
-            page = await self.call(self.permits.ListResources, request)
+        async for page in self._pages(self.permits.ListResources, request):
             for resource in page.resources:
                 yield resource
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     async def delete_resource(self, name: str, *, expected_version: int | None = None) -> None:
         """Deletes a resource that is not in use."""

@@ -24,6 +24,9 @@ class PermitMode(enum.IntEnum):
     SHARED = permit_pb2.PERMIT_MODE_SHARED
     """Beside others, up to the capacity."""
 
+    def __str__(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -41,10 +41,10 @@ class RecordsWatch(Watch[RecordUpdate]):
         records: Iterable[tuple[str, str]],
     ) -> None:
         """Follows records, each from its last delivered state."""
-        told = _Told(records)
-        self._told = told
+        received = _Received(records)
+        self._received = received
         # Without `self`: a reference to it would keep the stream open after the iterator is dropped.
-        self._stream = stream(lambda: begin(told.request()))
+        self._stream = stream(lambda: begin(received.request()))
 
     def __aiter__(self) -> RecordsWatch:
         return self
@@ -55,7 +55,7 @@ class RecordsWatch(Watch[RecordUpdate]):
     async def __anext__(self) -> RecordUpdate:
         while (news := await self._stream.read_on()) is not None:
             try:
-                update = self._told.take(news)
+                update = self._received.take(news)
             except ChainBroken as broken:
                 self._stream.broke(str(broken))
                 continue
@@ -71,7 +71,7 @@ class RecordsWatch(Watch[RecordUpdate]):
         self._stream.close()
 
 
-class _Told:
+class _Received:
     """The last delivered state of each record."""
 
     def __init__(self, records: Iterable[tuple[str, str]]) -> None:
@@ -100,19 +100,19 @@ class _Told:
                 change = news.change
                 held = self._records.get((change.collection, change.record_id))
                 if held is None or held.version != change.previous_version:
-                    why = f"version {change.previous_version} of {change.record_id} was never told"
+                    why = f"version {change.previous_version} of {change.record_id} was never received"
                     raise ChainBroken(f"{why}, and {change.version} follows it")
                 return self._put(change.collection, change.record_id, _after(held, change))
         return None
 
     def _put(self, collection: str, record_id: str, now: record_pb2.Record) -> RecordUpdate | None:
         """Stores the state of a record. None: this state was delivered before."""
-        told = self._records.get((collection, record_id))
+        received = self._records.get((collection, record_id))
         # Every stream sends missing records again, because a request cannot say that they are known to be missing.
-        if told is not None and _state(told) == _state(now):
+        if received is not None and _state(received) == _state(now):
             return None
         self._records[collection, record_id] = now
-        before = _ABSENT if told is None else told
+        before = _ABSENT if received is None else received
         return RecordUpdate(
             collection,
             record_id,

@@ -27,10 +27,10 @@ class Backoff:
     first: float = 0.1
     longest: float = 5.0
 
-    def wait(self, retry: int, told: float | None) -> float:
-        """Seconds before retry number `retry`, from 0. `told`: wait that the server asks for. None: none."""
+    def wait(self, retry: int, asked: float | None) -> float:
+        """Seconds before retry number `retry`, from 0. `asked`: wait that the server asks for. None: none."""
         bound = min(self.longest, self.first * 2 ** min(retry, 30))
-        return (told or 0.0) + random.uniform(0, bound)
+        return (asked or 0.0) + random.uniform(0, bound)
 
 
 def can_be_repeated(error: InterlockError) -> bool:

@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from interlock.errors import InterlockError, VersionInFuture
+from interlock.states import JobState
 from interlock.stream import Call, ChainBroken, Stream, Watch
 from interlock.v1 import job_pb2, job_service_pb2
 
@@ -52,13 +53,13 @@ class JobProgress:
 
     progress: float
     """0 to 1. Never decreases within a run."""
-    state: job_pb2.JobState.ValueType
+    state: JobState
     running: tuple[RunningStage, ...]
 
     @property
     def has_ended(self) -> bool:
         """Whether the job is in a terminal state."""
-        return self.state in _TERMINAL
+        return self.state.is_terminal
 
 
 JobNews = job_service_pb2.WatchJobResponse
@@ -137,7 +138,7 @@ class ProgressWatch(Watch[JobProgress]):
     async def __anext__(self) -> JobProgress:
         while True:
             job = (await self._watch.__anext__()).job
-            now = JobProgress(job.progress, job.state, running_stages(job))
+            now = JobProgress(job.progress, JobState(job.state), running_stages(job))
             if now != self._last:
                 self._last = now
                 return now
@@ -186,13 +187,13 @@ class _Position:
             case "gap":
                 self._gap = True
             case "keepalive" if response.keepalive.version > self.job.version:
-                raise ChainBroken(f"version {response.keepalive.version} was never told")
+                raise ChainBroken(f"version {response.keepalive.version} was never received")
         return None
 
     def _whole(self, job: job_pb2.Job) -> JobUpdate | None:
         before = self.job.version
         if job.version < before:
-            message = f"the job is at version {job.version}, and {before} was told: it is another of the same id"
+            message = f"the job is at version {job.version}, and {before} was received: it is another of the same id"
             raise VersionInFuture(
                 grpc.StatusCode.OUT_OF_RANGE, message, metadata={"actual": str(job.version), "outcome": "NOT_APPLIED"}
             )
@@ -205,7 +206,7 @@ class _Position:
         if change.version <= self.job.version:
             return None
         if change.previous_version != self.job.version:
-            raise ChainBroken(f"version {change.previous_version} was never told, and {change.version} follows it")
+            raise ChainBroken(f"version {change.previous_version} was never received, and {change.version} follows it")
         job = copied(self.job)
         apply(job, change)
         for stage in change.stages:
@@ -223,11 +224,11 @@ class _Position:
             return
         held = job.stages[index]
         artifacts = held.artifacts if held.HasField("artifacts") and held.version == stage.version else None
-        told = copied(stage)
+        stored = copied(stage)
         if artifacts is not None:
             # Changes do not carry artifacts.
-            told.artifacts.CopyFrom(artifacts)
-        held.CopyFrom(told)
+            stored.artifacts.CopyFrom(artifacts)
+        held.CopyFrom(stored)
 
     def _update(self, change: job_service_pb2.JobChange | None) -> JobUpdate:
         update = JobUpdate(self.job, change, self._gap)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 import signal
 import socket
 import time
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from interlock.arguments import names, wait_seconds
 from interlock.client import Client
@@ -29,15 +29,15 @@ from interlock.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from interlock.handlers import AnyFunction, Handler, Handlers, is_coroutine_function
 from interlock.heartbeat import Heartbeats
 from interlock.lease import Attempt, Outcome, StopReason
 from interlock.outcomes import Outcomes
 from interlock.tracing import attempt_span
 from interlock.v1 import worker_service_pb2
+from interlock.watchdog import Watchdog
 
 log = logging.getLogger("interlock.worker")
-
-Handler: TypeAlias = Callable[[Attempt], Awaitable[Outcome]] | Callable[[Attempt], Outcome]
 
 # Errors that a worker retries. Any other is permanent, such as a namespace that does not exist.
 _PASSING = (Unavailable, ResourceExhausted, Conflict, DeadlineExceeded, Internal)
@@ -51,6 +51,10 @@ _GIVE_BACK = 5.0
 _LAST = 10.0
 
 
+# Ids of the workers of this program that run.
+_ids: Counter[str] = Counter()
+
+
 @dataclass(frozen=True)
 class _Leased:
     at: float
@@ -61,6 +65,7 @@ class _Leased:
 class _Parts:
     """Parts shared by all attempts of a run."""
 
+    handlers: Handlers
     heartbeats: Heartbeats
     outcomes: Outcomes
 
@@ -68,7 +73,9 @@ class _Parts:
 class Worker:
     """Leases stages from queues and runs a handler on each.
 
-    The handler gets an `Attempt` and returns the stage's artifacts, or a `Completion`. A coroutine function runs in the
+    Handlers are registered by `handler`, or one for all stages is given to `run`. A handler gets the `Attempt`, the
+    stage's input as a dataclass or pydantic model, or both, and returns the stage's artifacts (a dict, a dataclass, a
+    model), a `Completion`, or None. A coroutine function runs in the
     event loop and must not block it; a plain function runs in a thread of its own. It fails the attempt by raising
     `StageError`, or anything else, which counts as a bug of the worker: the log and the failure have the traceback.
     A return value that cannot be stored fails the attempt as CLIENT_ERROR. SystemExit fails the attempt too and does
@@ -110,6 +117,7 @@ class Worker:
         self.grace = wait_seconds(grace, "grace")
         self._lease_duration = None if lease_duration is None else to_duration(lease_duration)
         self._poll_wait = min(wait_seconds(poll_wait, "poll_wait"), LONGEST_WAIT)
+        self._handlers = Handlers()
         self._running: dict[asyncio.Task[None], Attempt] = {}
         # Number of running attempts with a handler that has not ended.
         self._handling = 0
@@ -119,6 +127,31 @@ class Worker:
         # The pending request for work, kept until its leases have handlers; its request id makes repeats safe.
         self._request: worker_service_pb2.LeaseStagesRequest | None = None
 
+    def handler(self, stage: str = "*", *, kind: str = "*") -> Callable[[AnyFunction], AnyFunction]:
+        """Registers the function below for a stage, as in `@worker.handler("voice")`.
+
+        A stage without a handler fails as INTERNAL with the code NO_HANDLER. Parameters of the function get the attempt
+        (without a type, or of type `Attempt`), the stage's input (of a dataclass or a pydantic model, or named
+        `input`), or the job's payload (named `payload`). An input that does not fit its type fails the stage as
+        CLIENT_ERROR.
+
+        Args:
+            stage: name of the stage. `voice-*`: all names that begin so. `*`: all that have no handler of their own.
+            kind: kind of the job, in the same form.
+
+        Raises:
+            ValueError: there is a handler for both already.
+            TypeError: a parameter of the function gets nothing from an attempt.
+        """
+        if not isinstance(stage, str) or not isinstance(kind, str):
+            raise TypeError('write @worker.handler("STAGE"), or @worker.handler() for all stages')
+
+        def add(function: AnyFunction) -> AnyFunction:
+            self._handlers.add(stage, kind, function)
+            return function
+
+        return add
+
     def stop(self) -> None:
         """Starts the shutdown: no more work is leased. A second call stops waiting for the handlers."""
         if self._stopping.is_set():
@@ -126,25 +159,43 @@ class Worker:
         self._stopping.set()
         self._changed.set()
 
-    async def run(self, handler: Handler, *, handle_signals: bool = True) -> None:
+    async def run(self, handler: Callable[..., Any] | None = None, *, handle_signals: bool = True) -> None:
         """Works until `stop`, or until SIGTERM or SIGINT if `handle_signals`. After it no stage stays leased.
 
+        Args:
+            handler: handler of the stages that have none of their own. None: none.
+            handle_signals: whether SIGTERM and SIGINT stop the worker.
+
         Raises:
+            ValueError: there is no handler.
             InterlockError: work can never be leased, for example because the namespace does not exist.
         """
+        handlers = self._handlers.with_default(handler)
         heartbeats = Heartbeats(self.client)
         beating = asyncio.create_task(heartbeats.run(), name="interlock heartbeats")
+        if _ids[self.worker_id]:
+            log.warning("two workers of this program are called %s: give each its own worker_id", self.worker_id)
+        _ids[self.worker_id] += 1
         try:
-            with _signals(self.stop if handle_signals else None):
+            with _signals(self.stop if handle_signals else None), Watchdog(self._running.values):
+                # Who reads this may send the signal.
+                where = f"{', '.join(self.queues)} at {self.client.address}"
+                log.info("worker %s takes stages of %s, %d at once", self.worker_id, where, self.concurrency)
+                log.info("worker %s has handlers for %s", self.worker_id, handlers.described())
                 try:
-                    await self._take_work(handler, _Parts(heartbeats, Outcomes(self.client)))
+                    await self._take_work(_Parts(handlers, heartbeats, Outcomes(self.client)))
                 finally:
+                    time_left = f" and have {self.grace:g} s to end" if self._running else ""
+                    text = "worker %s takes no more stages; %d are running%s"
+                    log.info(text, self.worker_id, len(self._running), time_left)
                     await self._drain()
         finally:
+            _ids[self.worker_id] -= 1
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
+            log.info("worker %s has stopped", self.worker_id)
 
-    async def _take_work(self, handler: Handler, parts: _Parts) -> None:
+    async def _take_work(self, parts: _Parts) -> None:
         stopping = asyncio.create_task(self._stopping.wait())
         polling: asyncio.Task[_Leased | None] | None = None
         try:
@@ -162,7 +213,7 @@ class Worker:
                 if leased is not None:
                     for lease in leased.leases:
                         attempt = Attempt(lease, leased_at=leased.at, wake=parts.heartbeats.wake)
-                        self._start(handler, attempt, parts)
+                        self._start(attempt, parts)
                     self._request = None
         finally:
             stopping.cancel()
@@ -213,10 +264,10 @@ class Worker:
             log.warning("leases of the last request for work may be left to expire: %s", error)
         self._request = None
 
-    def _start(self, handler: Handler, attempt: Attempt, parts: _Parts) -> None:
+    def _start(self, attempt: Attempt, parts: _Parts) -> None:
         async def work() -> None:
             try:
-                await self._work(handler, attempt, parts.outcomes)
+                await self._work(parts.handlers.find(attempt), attempt, parts.outcomes)
             finally:
                 parts.heartbeats.remove(attempt)
 
@@ -253,7 +304,7 @@ class Worker:
     async def _work(self, handler: Handler, attempt: Attempt, outcomes: Outcomes) -> None:
         with attempt_span(attempt, self.worker_id) as failed:
             handling = asyncio.create_task(_call(handler, attempt), name=f"{attempt.stage_name} handler")
-            if _is_coroutine_function(handler):
+            if is_coroutine_function(handler):
                 attempt.task = handling
             try:
                 await asyncio.wait([handling])
@@ -293,7 +344,7 @@ class Worker:
 async def _call(handler: Handler, attempt: Attempt) -> Outcome | Raised:
     """Return value or exception of the handler. Only a cancellation is raised here."""
     try:
-        if _is_coroutine_function(handler):
+        if is_coroutine_function(handler):
             return await cast(Callable[[Attempt], Awaitable[Outcome]], handler)(attempt)
         # `to_thread` copies the context of this task.
         return await asyncio.to_thread(_called, cast(Callable[[Attempt], Outcome], handler), attempt)
@@ -308,10 +359,6 @@ def _called(handler: Callable[[Attempt], Outcome], attempt: Attempt) -> Outcome 
         return handler(attempt)
     except BaseException as error:
         return Raised(error)
-
-
-def _is_coroutine_function(handler: Handler) -> bool:
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
 
 
 @contextmanager

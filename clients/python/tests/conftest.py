@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from interlock import Client
 from tests.fake_server import FakeServer, fake_server
 from tests.real_server import Database, real_database
+
+# What `cargo build` makes, unless the environment names another.
+os.environ.setdefault("INTERLOCK_BIN", str(Path(__file__).resolve().parents[3] / "target/debug/interlock"))
 
 
 @pytest.fixture(scope="session")

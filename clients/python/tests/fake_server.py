@@ -21,6 +21,9 @@ from interlock.v1 import (
     record_pb2,
     record_service_pb2,
     record_service_pb2_grpc,
+    timeline_pb2,
+    timeline_service_pb2,
+    timeline_service_pb2_grpc,
     worker_service_pb2,
     worker_service_pb2_grpc,
 )
@@ -46,8 +49,8 @@ class Refusal(Exception):
         self.message = f"refused: {reason}…"
         details: list[Message] = []
         if reason:
-            told = {"outcome": "NOT_APPLIED", **(metadata or {})}
-            details.append(error_details_pb2.ErrorInfo(reason=reason, domain="interlock", metadata=told))
+            pairs = {"outcome": "NOT_APPLIED", **(metadata or {})}
+            details.append(error_details_pb2.ErrorInfo(reason=reason, domain="interlock", metadata=pairs))
         self.trailers: list[tuple[str, str | bytes]] = []
         if field is not None:
             violation = error_details_pb2.BadRequest.FieldViolation(field=field, description="is wrong")
@@ -76,6 +79,7 @@ Script = Sequence[Message | Refusal | Hang]
 class FakeServer(
     job_service_pb2_grpc.JobServiceServicer,
     record_service_pb2_grpc.RecordServiceServicer,
+    timeline_service_pb2_grpc.TimelineServiceServicer,
     worker_service_pb2_grpc.WorkerServiceServicer,
 ):
     """Hands out the leases that are put into it, and remembers all calls."""
@@ -165,12 +169,34 @@ class FakeServer(
     async def WatchRecords(self, request: Any, context: Any) -> AsyncIterator[Any]:
         asked = {(it.collection, it.record_id): it for it in request.records}
         async for message in self._play("WatchRecords", request, context):
-            told = getattr(message, message.WhichOneof("update"))
-            held = None if message.HasField("keepalive") else asked.pop((told.collection, told.record_id), None)
+            update = getattr(message, message.WhichOneof("update"))
+            held = None if message.HasField("keepalive") else asked.pop((update.collection, update.record_id), None)
             # So that a script can say how records are, as the real server finds them, not what is new to the client.
-            if held is not None and message.HasField("record") and _has(held, told):
+            if held is not None and message.HasField("record") and _has(held, update):
                 continue
             yield message
+
+    async def WatchSession(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async for message in self._play("WatchSession", request, context):
+            yield message
+
+    async def ExportTimeline(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async for message in self._play("ExportTimeline", request, context):
+            yield message
+
+    async def ImportSegments(self, requests: Any, context: Any) -> Any:
+        messages = [message async for message in requests]
+        await self._note("ImportSegments", messages[0], context)
+        count = sum(len(message.segments) for message in messages)
+        return timeline_service_pb2.ImportSegmentsResponse(applied_count=count)
+
+    async def CreateSession(self, request: Any, context: Any) -> Any:
+        await self._note("CreateSession", request, context)
+        return timeline_service_pb2.CreateSessionResponse(session=timeline_pb2.Session(session_id=request.session_id))
+
+    async def GetSession(self, request: Any, context: Any) -> Any:
+        await self._note("GetSession", request, context)
+        return timeline_service_pb2.GetSessionResponse(session=timeline_pb2.Session(session_id=request.session_id))
 
     async def _play(self, name: str, request: Any, context: Any) -> AsyncIterator[Message]:
         script = self.streams.pop(0) if self.streams else [Hang()]
@@ -251,6 +277,7 @@ async def fake_server(credentials: grpc.ServerCredentials | None = None) -> Asyn
     fake.stop = lambda: server.stop(None)
     job_service_pb2_grpc.add_JobServiceServicer_to_server(fake, server)
     record_service_pb2_grpc.add_RecordServiceServicer_to_server(fake, server)
+    timeline_service_pb2_grpc.add_TimelineServiceServicer_to_server(fake, server)
     worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(fake, server)
     port = (
         server.add_insecure_port("127.0.0.1:0")

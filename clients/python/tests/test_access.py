@@ -179,12 +179,12 @@ async def test_a_key_over_plaintext_to_another_machine_is_warned_of(caplog: pyte
     assert await warned("https://interlock.example", api_key=KEY) == []
     assert await warned("interlock.example:1") == []
     for there in ("interlock.example:1", "http://10.0.0.1:1", "ipv4:127.0.0.1:1,10.0.0.1:1", "dns:///interlock:1"):
-        told = await warned(there, api_key=KEY)
-        assert told == [f"the API key is sent unencrypted to {there}: use an address that begins with https://"]
+        warnings = await warned(there, api_key=KEY)
+        assert warnings == [f"the API key is sent unencrypted to {there}: use an address that begins with https://"]
 
 
 @pytest.mark.parametrize(
-    ("address", "options", "told"),
+    ("address", "options", "message"),
     [
         ("a:1", {"api_key": "il a"}, "api_key (INTERLOCK_API_KEY) is empty or has a character"),
         ("a:1", {"api_key": ""}, "api_key (INTERLOCK_API_KEY) is empty or has a character"),
@@ -196,10 +196,10 @@ async def test_a_key_over_plaintext_to_another_machine_is_warned_of(caplog: pyte
         ("http://a", {"credentials": grpc.ssl_channel_credentials()}, "credentials need an address that begins with"),
     ],
 )
-async def test_what_cannot_be_is_refused_at_once(address: str, options: dict[str, Any], told: str) -> None:
+async def test_what_cannot_be_is_refused_at_once(address: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as raised:
         Client(address, **options)
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
 async def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:

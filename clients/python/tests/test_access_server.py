@@ -13,9 +13,10 @@ import pytest
 
 import interlock
 from interlock import Attempt, Client, Worker
+from interlock.testing import binary
 from interlock.v1 import job_pb2
 from tests.certificates import Authority, Pair
-from tests.real_server import Database, binary, real_database
+from tests.real_server import Database, real_database
 
 FAST = interlock.Backoff(first=0.001, longest=0.01)
 

@@ -35,7 +35,7 @@ async def refused(call: Callable[[Client], Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (lambda it: make_worker(it, "voice"), "queues is a list of texts: write ['voice'] in place of 'voice'"),
         (lambda it: make_worker(it, b"voice"), "queues is a list, such as"),
@@ -48,7 +48,7 @@ async def refused(call: Callable[[Client], Any]) -> str:
         # Two letters would be a pair.
         (lambda it: it.watch_records(["ab"]), "records is a list of pairs, such as"),
         (lambda it: it.submit_job("film", stages="voice"), "stages is a list, such as"),
-        (lambda it: it.submit_job("film", stages=["voice"]), "stages[0] is a str, not a message"),
+        (lambda it: it.submit_job("film", stages=["voice"]), "stages[0] is a str, not a dict"),
         (lambda it: it.submit_job("film", stages=job_pb2.StageSpec(name="a")), "stages is a list, such as"),
         (lambda it: it.submit_job("film", payload="text"), "a document is a mapping"),
         (lambda it: it.update_records(interlock.record_update("c", "r")), "updates is a list, such as"),
@@ -61,8 +61,8 @@ async def refused(call: Callable[[Client], Any]) -> str:
         (lambda it: make_client(ADDRESS, metadata=["ab"]), "metadata is a list of pairs, such as"),
     ],
 )
-async def test_one_where_several_are_wanted_is_refused(call: Callable[[Client], Any], told: str) -> None:
-    assert told in await refused(call)
+async def test_one_where_several_are_wanted_is_refused(call: Callable[[Client], Any], message: str) -> None:
+    assert message in await refused(call)
 
 
 @pytest.mark.parametrize("value", [float("nan"), "5", None])
@@ -103,7 +103,7 @@ async def test_addresses_that_grpc_knows_are_taken(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         ("http://127.0.0.1:50051/jobs", "has a character that no host has"),
         ("http:127.0.0.1:50051", f'write "{ADDRESS}"'),
@@ -128,11 +128,11 @@ async def test_addresses_that_grpc_knows_are_taken(address: str) -> None:
         ("a:50051,b:50051", 'is a list: write "ipv4:" or "ipv6:"'),
     ],
 )
-async def test_addresses_that_can_never_work_are_refused_with_what_to_write(address: str, told: str) -> None:
+async def test_addresses_that_can_never_work_are_refused_with_what_to_write(address: str, message: str) -> None:
     with pytest.raises(ValueError) as raised:
         Client(address)
     assert repr(address) in str(raised.value)
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
 @contextmanager
@@ -154,21 +154,21 @@ def absent() -> Iterator[str]:
 
 def warnings(caplog: pytest.LogCaptureFixture, address: str) -> list[str]:
     start = f"no server answers at {address}, trying again: "
-    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    return [text for text in told if text.startswith(start)]
+    logged = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    return [text for text in logged if text.startswith(start)]
 
 
 async def until_warned(caplog: pytest.LogCaptureFixture, address: str) -> float:
     """After how many seconds the warning came."""
     began = time.monotonic()
     while not warnings(caplog, address):
-        assert time.monotonic() - began < 10, "nothing was told"
+        assert time.monotonic() - began < 10, "nothing was logged"
         await asyncio.sleep(0.01)
     return time.monotonic() - began
 
 
 @pytest.mark.parametrize("place", [absent, deaf])
-async def test_an_absent_server_is_told_at_once_and_by_the_error(
+async def test_an_absent_server_is_reported_at_once_and_by_the_error(
     place: Callable[[], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with place() as address:
@@ -206,7 +206,7 @@ async def test_a_worker_tells_an_absent_server_and_goes_on(caplog: pytest.LogCap
             await asyncio.wait_for(running, 10)
 
 
-async def test_each_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_outage_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     lost = Refusal(grpc.StatusCode.UNAVAILABLE, "")
     async with fake_server() as server:
         backoff = interlock.Backoff(first=0.001, longest=0.002)
@@ -227,7 +227,9 @@ def job_update() -> Any:
     return job_service_pb2.WatchJobResponse(snapshot=job_pb2.Job(job_id="a", version=1))
 
 
-async def test_no_call_asks_to_wait_longer_than_proxies_do() -> None:
+async def test_no_call_asks_to_wait_longer_than_proxies_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interlock.client.SOON", 0.05)
+
     async def handler(attempt: interlock.Attempt) -> None: ...
 
     async with fake_server() as server, Client(server.address) as client:
@@ -237,8 +239,8 @@ async def test_no_call_asks_to_wait_longer_than_proxies_do() -> None:
         request: worker_service_pb2.LeaseStagesRequest = server.of("LeaseStages")[0]
         assert request.wait.seconds == 50
         waiting = asyncio.create_task(client.wait_job("a"))
-        await server.until(lambda: bool(server.of("WaitJob")))
-        assert server.of("WaitJob")[0].wait.seconds == 50
+        await server.until(lambda: len(server.of("WaitJob")) >= 2)
+        assert server.of("WaitJob")[1].wait.seconds == 50
         waiting.cancel()
         worker.stop()
         await asyncio.wait_for(running, 10)
@@ -246,6 +248,7 @@ async def test_no_call_asks_to_wait_longer_than_proxies_do() -> None:
 
 
 async def test_a_longer_wait_is_made_of_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interlock.client.SOON", 0.05)
     monkeypatch.setattr("interlock.client.LONGEST_WAIT", 0.05)
     async with fake_server() as server, Client(server.address) as client:
         job = await client.wait_job("a", timeout=0.2)

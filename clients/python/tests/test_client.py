@@ -10,6 +10,7 @@ import pytest
 
 import interlock
 from interlock.documents import seconds, to_duration
+from interlock.errors import from_rpc_error
 from interlock.v1 import job_service_pb2
 from tests.fake_server import FakeServer, Refusal, fake_server
 
@@ -166,3 +167,14 @@ def test_whole_numbers_that_a_double_cannot_hold_are_refused(operation: str) -> 
 def test_durations() -> None:
     assert seconds(to_duration(1.5)) == 1.5
     assert seconds(to_duration(timedelta(minutes=2))) == 120
+
+
+def test_a_connection_lost_while_a_stream_is_sent_can_be_tried_again() -> None:
+    broken = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), details="Internal error from Core"
+    )
+    assert isinstance(from_rpc_error(broken), interlock.Unavailable)
+    of_a_server = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), details="internal error 5f"
+    )
+    assert isinstance(from_rpc_error(of_a_server), interlock.Internal)

@@ -145,7 +145,7 @@ async def test_without_a_server_it_says_how_to_start_one(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_program_is_told_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_reported_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     message = programs.missing()
     assert message is not None

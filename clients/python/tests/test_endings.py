@@ -127,13 +127,13 @@ RETURNED: dict[str, tuple[Callable[[], Any], str]] = {
     "an endless mapping": (Endless, "more than 65536 bytes as JSON"),
     "a mapping that exits": (Broken, "cannot be stored: 3"),
     "a result": (lambda: Completion(job_result=nested(40)), "job_result: "),
-    "a result that is a list": (lambda: Completion(job_result=[1]), "job_result: a document is a mapping"),  # type: ignore[arg-type]
+    "a result that is a list": (lambda: Completion(job_result=[1]), "job_result: a document is a mapping"),
     "a message that is none": (lambda: Completion(message=5), "message is an int, not a text"),  # type: ignore[arg-type]
     "stages by name": (lambda: Completion(add_stages="abc"), "add_stages is a list"),  # type: ignore[arg-type]
-    "stages that are none": (lambda: Completion(add_stages=["a"]), "add_stages[0] is a str, not a message"),  # type: ignore[list-item]
+    "stages that are none": (lambda: Completion(add_stages=["a"]), "add_stages[0] is a str, not a dict"),  # type: ignore[list-item]
     "stages without end": (
         lambda: Completion(add_stages=iter(job_pb2.StageSpec, None)),
-        "add_stages has more than 10,000 messages",
+        "add_stages has more than 10,000 elements",
     ),
     "a stage that the server refuses": (
         lambda: Completion(add_stages=[job_pb2.StageSpec(name="a b")]),
@@ -159,7 +159,7 @@ RETURNED: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", RETURNED)
-async def test_what_a_handler_returns_and_cannot_be_stored_is_told_as_that(client: Client, case: str) -> None:
+async def test_what_a_handler_returns_and_cannot_be_stored_is_reported_as_that(client: Client, case: str) -> None:
     make, expected = RETURNED[case]
 
     async def handler(attempt: Attempt) -> Any:
@@ -181,7 +181,7 @@ async def test_a_stage_that_exists_already_fails_the_stage_that_adds_it(client: 
     assert "main" in failure.message
 
 
-async def test_a_plain_function_that_returns_a_coroutine_is_told_what_to_write(client: Client) -> None:
+async def test_a_plain_function_that_returns_a_coroutine_fails_with_what_to_write(client: Client) -> None:
     async def handler(attempt: Attempt) -> None: ...
 
     failure = (await ends(client, lambda attempt: handler(attempt))).failure  # noqa: PLW0108 - that is what is tested

@@ -12,8 +12,8 @@ import pytest
 
 import interlock
 from interlock import Attempt, Client, FailureClass, StageError, StopReason, Worker
+from interlock.handlers import Handler
 from interlock.v1 import admin_service_pb2, common_pb2, job_pb2, job_service_pb2, worker_service_pb2
-from interlock.worker import Handler
 
 
 @pytest.fixture
@@ -183,9 +183,9 @@ async def test_seven_parallel_stages_keep_every_artifact(client: Client, queue: 
 
 async def test_errors_come_with_their_reason(client: Client, queue: str) -> None:
     with pytest.raises(interlock.NotFound) as missing:
-        await client.get_job("nobody")
+        await client.get_job("unknown")
     assert missing.value.reason == "JOB_NOT_FOUND"
-    assert missing.value.metadata["job_id"] == "nobody"
+    assert missing.value.metadata["job_id"] == "unknown"
 
     with pytest.raises(interlock.InvalidArgument) as invalid:
         await client.submit_job("film", stages=[spec(queue), spec("bad queue", "b")])

@@ -16,7 +16,7 @@ from tests.fake_server import FakeServer, Refusal
 from tests.test_worker import called, working
 
 
-def told(server: FakeServer) -> Counter[str]:
+def reported(server: FakeServer) -> Counter[str]:
     """How often the outcome of each lease was sent."""
     tokens: Counter[str] = Counter()
     for name, request in server.calls:
@@ -28,7 +28,7 @@ def told(server: FakeServer) -> Counter[str]:
     return tokens
 
 
-async def test_outcomes_that_come_together_are_told_together() -> None:
+async def test_outcomes_that_come_together_are_reported_together() -> None:
     async def handler(attempt: Attempt) -> dict[str, Any] | None:
         if attempt.lease.lease_token == "7":
             raise StageError(FailureClass.RATE_LIMITED, "slow down")
@@ -37,7 +37,7 @@ async def test_outcomes_that_come_together_are_told_together() -> None:
     async with working(handler, concurrency=50) as (server, _):
         for i in range(50):
             server.offer(str(i))
-        await server.until(lambda: len(told(server)) == 50)
+        await server.until(lambda: len(reported(server)) == 50)
         batches = server.of("CompleteStages")
         assert sum(len(call.outcomes) for call in batches) >= 40
         assert not any(call.HasField("request_id") for call in batches)
@@ -45,13 +45,13 @@ async def test_outcomes_that_come_together_are_told_together() -> None:
         ids = {getattr(it, it.WhichOneof("outcome")).request_id for it in outcomes}
         assert len(ids) == len(outcomes)
         assert "" not in ids
-        assert set(told(server).values()) == {1}
+        assert set(reported(server).values()) == {1}
         failed = [it.fail_stage for call in batches for it in call.outcomes if it.WhichOneof("outcome") == "fail_stage"]
         failed += server.of("FailStage")
         assert [it.target.lease_token for it in failed] == ["7"]
 
 
-async def test_an_outcome_that_cannot_be_applied_now_is_told_again_alone() -> None:
+async def test_an_outcome_that_cannot_be_applied_now_is_reported_again_alone() -> None:
     async def handler(attempt: Attempt) -> None:
         await asyncio.sleep(0)
 
@@ -61,13 +61,13 @@ async def test_an_outcome_that_cannot_be_applied_now_is_told_again_alone() -> No
         server.refused_outcomes["5"] = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "LEASE_LOST")
         for i in range(20):
             server.offer(str(i))
-        await server.until(lambda: sum(told(server).values()) == 22)
-        again = {token for token, count in told(server).items() if count == 2}
+        await server.until(lambda: sum(reported(server).values()) == 22)
+        again = {token for token, count in reported(server).items() if count == 2}
         # An outcome that is refused permanently is reported as a failure.
         assert again == {"3", "4"}
 
 
-async def test_a_server_without_batches_is_told_one_by_one() -> None:
+async def test_a_server_without_batches_gets_one_outcome_per_call() -> None:
     async def handler(attempt: Attempt) -> None:
         await asyncio.sleep(0)
 
@@ -75,10 +75,10 @@ async def test_a_server_without_batches_is_told_one_by_one() -> None:
         server.lacks = {"CompleteStages"}
         for i in range(40):
             server.offer(str(i))
-        await server.until(lambda: len(server.of("CompleteStage")) >= 39 and len(told(server)) == 40)
+        await server.until(lambda: len(server.of("CompleteStage")) >= 39 and len(reported(server)) == 40)
 
 
-async def test_one_stage_at_a_time_is_told_before_the_next_is_leased() -> None:
+async def test_one_stage_at_a_time_is_reported_before_the_next_is_leased() -> None:
     async def handler(attempt: Attempt) -> None:
         pass
 

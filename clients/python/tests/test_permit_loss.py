@@ -83,7 +83,7 @@ async def test_whoever_has_lost_a_permit_is_cancelled(client: Client, other: Cli
     assert await other.release_permit(await taking)
 
 
-async def test_a_body_that_ends_all_the_same_is_told(client: Client, other: Client, doc: str) -> None:
+async def test_a_body_that_ends_all_the_same_is_reported(client: Client, other: Client, doc: str) -> None:
     renewals = Renewals(client)
     with pytest.raises(PermitLost):
         async with client.permit(doc, ttl=1):
@@ -156,7 +156,7 @@ async def test_a_cancel_of_others_goes_on(client: Client, doc: str) -> None:
         assert is_free(resource) == (not lose)
 
 
-async def test_a_release_is_told_though_its_task_is_cancelled_again(client: Client, doc: str) -> None:
+async def test_a_release_is_sent_though_its_task_is_cancelled_again(client: Client, doc: str) -> None:
     release = client._keeper.begin
     task = asyncio.current_task()
     assert task is not None
@@ -188,14 +188,14 @@ async def test_a_commit_asks_for_a_permit_and_can_end_it(
             await client.commit([wrong, permit_release(permit.token)])
         call = client.call
 
-        async def told_first(method: Any, request: Any, **options: Any) -> Any:
+        async def lost_meanwhile(method: Any, request: Any, **options: Any) -> Any:
             response = await call(method, request, **options)
             # A renewal that was under way meanwhile.
             permit._holding.lose()
             return response
 
         with monkeypatch.context() as patch:
-            patch.setattr(client, "call", told_first)
+            patch.setattr(client, "call", lost_meanwhile)
             await client.commit([write, permit_release(permit.token)], permit_fence=permit.token)
         assert not client._keeper._holdings
         assert is_free(await client.get_resource(doc))

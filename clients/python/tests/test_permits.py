@@ -134,8 +134,8 @@ async def test_an_operator_takes_a_permit_away(client: Client, doc: str) -> None
             revoked = await client.revoke_permit(doc, token, "it is stuck", requester="me")
             assert revoked.permit_count == 0
             await asyncio.sleep(30)
-    (told,) = (await client.get_resource(doc)).revocations
-    assert (told.requester, told.reason, told.holder) == ("me", "it is stuck", "stuck")
+    (revocation,) = (await client.get_resource(doc)).revocations
+    assert (revocation.requester, revocation.reason, revocation.holder) == ("me", "it is stuck", "stuck")
 
 
 async def test_three_server_errors_open_a_breaker(client: Client, doc: str) -> None:
@@ -164,7 +164,7 @@ async def test_three_server_errors_open_a_breaker(client: Client, doc: str) -> N
     assert (await client.get_resource(doc)).breaker_state == permit_pb2.BREAKER_STATE_OPEN
 
 
-async def test_whoever_is_told_to_slow_down_holds_up_all(client: Client, doc: str) -> None:
+async def test_a_retry_delay_of_one_holder_applies_to_all(client: Client, doc: str) -> None:
     await client.set_policy(doc, adaptive=interlock.AdaptiveLimit(max=10))
     with pytest.raises(RateLimited):
         async with client.permit(doc):

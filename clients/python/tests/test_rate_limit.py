@@ -12,7 +12,7 @@ from interlock.errors import ResourceExhausted
 from tests.real_server import Database, beside
 
 
-async def test_refused_writes_wait_as_long_as_they_are_told_and_then_pass(database: Database) -> None:
+async def test_refused_writes_wait_as_long_as_the_server_asks_and_then_pass(database: Database) -> None:
     with beside(database, "--rate-limit-write", "10/s") as server:
         async with Client(server.address, backoff=Backoff(first=0.01, longest=0.05)) as client:
             began = time.monotonic()

@@ -30,23 +30,23 @@ async def client(server: FakeServer) -> AsyncIterator[Client]:
 
 def record(record_id: str, created: int = 1, **versions: int) -> News:
     """A record with fields that have their versions as values, created at a given second."""
-    told = record_pb2.Record(collection="c", record_id=record_id, version=max(versions.values()))
-    told.create_time.FromSeconds(created)
+    sent = record_pb2.Record(collection="c", record_id=record_id, version=max(versions.values()))
+    sent.create_time.FromSeconds(created)
     for name, version in versions.items():
-        told.fields[name].number_value = version
-        told.field_versions[name] = version
-    return News(record=told)
+        sent.fields[name].number_value = version
+        sent.field_versions[name] = version
+    return News(record=sent)
 
 
 def change(record_id: str, previous: int, version: int, *names: str, removed: tuple[str, ...] = ()) -> News:
     """These fields have the version as their value now."""
-    told = record_service_pb2.RecordChange(
+    sent = record_service_pb2.RecordChange(
         collection="c", record_id=record_id, previous_version=previous, version=version, removed_fields=removed
     )
     for name in names:
-        told.fields[name].number_value = version
-        told.field_versions[name] = version
-    return News(change=told)
+        sent.fields[name].number_value = version
+        sent.field_versions[name] = version
+    return News(change=sent)
 
 
 def removal(record_id: str, version: int = 0) -> News:
@@ -101,7 +101,7 @@ async def test_a_watch_tells_each_record_after_each_change(server: FakeServer, c
     assert server.metadata[0]["interlock-namespace"] == "here"
 
 
-async def test_a_watch_is_resumed_from_what_was_told(server: FakeServer, client: Client) -> None:
+async def test_a_watch_is_resumed_from_what_was_received(server: FakeServer, client: Client) -> None:
     drains = Refusal(Code.UNAVAILABLE, "DRAINING")
     server.streams = [
         [record("a", x=1, y=2), removal("b"), change("a", 2, 3, "z"), drains],
@@ -170,12 +170,12 @@ async def test_a_record_of_the_same_version_can_be_another(server: FakeServer, c
 
 
 @pytest.mark.parametrize("ends", ["at once", "after a change that does not follow"])
-@pytest.mark.parametrize("told", [record("a", x=1), removal("a")], ids=["record", "absence"])
+@pytest.mark.parametrize("sent", [record("a", x=1), removal("a")], ids=["record", "absence"])
 async def test_a_server_that_tells_nothing_new_is_given_up(
-    server: FakeServer, client: Client, told: News, ends: str
+    server: FakeServer, client: Client, sent: News, ends: str
 ) -> None:
     end = Refusal(Code.UNAVAILABLE, "DRAINING") if ends == "at once" else change("a", 7, 8, "x")
-    server.streams = [[told, end] for _ in range(10_000)]
+    server.streams = [[sent, end] for _ in range(10_000)]
     watch = client.watch_records([("c", "a")], patience=0.2)
     assert (await soon(anext(watch))).record_id == "a"
     with pytest.raises(interlock.Unavailable, match="DRAINING" if ends == "at once" else "version 7 of a was never"):

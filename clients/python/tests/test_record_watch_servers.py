@@ -98,7 +98,7 @@ async def up_to(watch: RecordsWatch, version: int) -> list[RecordUpdate]:
     return updates
 
 
-async def test_a_deletion_through_another_server_is_told(client: Client, database: Database, collection: str) -> None:
+async def test_a_deletion_through_another_server_is_sent(client: Client, database: Database, collection: str) -> None:
     with beside(database) as server:
         async with at(server) as there, there.watch_records([(collection, "a")]) as watch:
             assert (await soon(anext(watch))).record is None
@@ -110,23 +110,23 @@ async def test_a_deletion_through_another_server_is_told(client: Client, databas
 
 
 @pytest.mark.parametrize("written", ["here", "elsewhere"])
-async def test_records_are_told_as_they_are_and_after_what_becomes_of_them(
+async def test_records_are_sent_as_they_are_and_after_what_becomes_of_them(
     client: Client, database: Database, collection: str, written: str
 ) -> None:
     with beside(database) as server:
         async with at(database if written == "here" else server) as there:
             old = await client.update_record(collection, "a", Field("x").set([1, {"y": None}]), allow_missing=True)
             async with there.watch_records([(collection, "b"), (collection, "a")]) as watch:
-                told = {update.record_id: update for update in [await soon(anext(watch)), await soon(anext(watch))]}
-                assert told["a"] == RecordUpdate(collection, "a", old, frozenset({"x"}), frozenset())
-                assert told["b"] == RecordUpdate(collection, "b", None, frozenset(), frozenset())
+                received = {update.record_id: update for update in [await soon(anext(watch)), await soon(anext(watch))]}
+                assert received["a"] == RecordUpdate(collection, "a", old, frozenset({"x"}), frozenset())
+                assert received["b"] == RecordUpdate(collection, "b", None, frozenset(), frozenset())
 
                 changes = [Field("x").unset(), Field("n").increment(2), Field("text").set("…")]
                 new = await client.update_record(collection, "a", *changes)
                 update = await soon(anext(watch))
                 assert update == RecordUpdate(collection, "a", new, frozenset({"n", "text"}), frozenset({"x"}))
                 # Every update has its own.
-                assert told["a"].record == old
+                assert received["a"].record == old
 
                 # Deleted through this server, and where it was made.
                 for value, deleter in (("first", there), ("second", client)):
@@ -177,11 +177,11 @@ async def test_a_watch_of_a_busy_record_goes_on_over_kills_and_restarts(
     assert updates[-1].record == await client.get_record(collection, "busy")
 
 
-async def test_what_happens_while_nobody_tells_it_is_told_once(
+async def test_what_happens_without_a_stream_is_sent_once(
     client: Client, database: Database, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server is away, so that it all falls into one gap: only differences are delivered."""
-    ids = ["same", "changed", "deleted", "anew", "created", "briefly"]
+    ids = ["same", "changed", "deleted", "again", "created", "briefly"]
     for record_id in ids[:4]:
         await client.update_record(collection, record_id, Field("x").set(1), allow_missing=True)
     with beside(database) as server:
@@ -196,40 +196,40 @@ async def test_what_happens_while_nobody_tells_it_is_told_once(
             changed = await client.update_record(collection, "changed", Field("y").set(2))
             await client.delete_record(collection, "deleted")
             # At the same version as the delivered record, so that the version alone does not distinguish them.
-            await client.delete_record(collection, "anew")
-            anew = await client.update_record(collection, "anew", Field("y").set(2), allow_missing=True)
-            assert anew.version == 1
+            await client.delete_record(collection, "again")
+            again = await client.update_record(collection, "again", Field("y").set(2), allow_missing=True)
+            assert again.version == 1
             created = await client.update_record(collection, "created", Field("x").set(1), allow_missing=True)
             await client.update_record(collection, "briefly", Field("x").set(1), allow_missing=True)
             await client.delete_record(collection, "briefly")
 
             await asyncio.to_thread(server.start)
-            told = [await soon(waits), *[await soon(anext(watch)) for _ in range(3)]]
-            assert {it.record_id: (it.record, {*it.changed}, {*it.removed}) for it in told} == {
+            received = [await soon(waits), *[await soon(anext(watch)) for _ in range(3)]]
+            assert {it.record_id: (it.record, {*it.changed}, {*it.removed}) for it in received} == {
                 "changed": (changed, {"y"}, set()),
                 "deleted": (None, set(), {"x"}),
-                "anew": (anew, {"y"}, {"x"}),
+                "again": (again, {"y"}, {"x"}),
                 "created": (created, {"x"}, set()),
             }
             # It goes on from there, with what is there now.
-            for record_id in ("same", "anew"):
+            for record_id in ("same", "again"):
                 now = await client.update_record(collection, record_id, Field("z").set(3))
                 update = await soon(anext(watch))
                 assert update == RecordUpdate(collection, record_id, now, frozenset({"z"}), frozenset())
             # Nothing was left out here: the server was silent about what had not changed, but for what is not there.
             said = [(it.WhichOneof("update"), subject(it)) for it in messages]
             assert sorted(said[:5]) == [
-                *(("record", "anew"), ("record", "changed"), ("record", "created")),
+                *(("record", "again"), ("record", "changed"), ("record", "created")),
                 *(("removal", "briefly"), ("removal", "deleted")),
             ]
-            assert said[5:] == [("change", "same"), ("change", "anew")]
+            assert said[5:] == [("change", "same"), ("change", "again")]
 
 
 async def test_a_hundred_records_can_be_watched_and_no_more(client: Client, collection: str) -> None:
     records = [(collection, f"r{number}") for number in range(100)]
     async with client.watch_records(records) as watch:
-        told = [await soon(anext(watch)) for _ in records]
-        assert {(it.collection, it.record_id) for it in told} == {*records}
+        received = [await soon(anext(watch)) for _ in records]
+        assert {(it.collection, it.record_id) for it in received} == {*records}
         await client.update_record(collection, "r99", Field("x").set(1), allow_missing=True)
         assert (await soon(anext(watch))).record_id == "r99"
     with pytest.raises(interlock.InvalidArgument):
@@ -249,6 +249,6 @@ async def test_records_that_cannot_be_watched(client: Client, server_address: st
         assert [violation.field for violation in invalid.value.violations] == [field]
         with pytest.raises(StopAsyncIteration):
             await soon(anext(watch))
-    async with Client(server_address, namespace="nobody") as nobody:
+    async with Client(server_address, namespace="empty") as empty:
         with pytest.raises(interlock.NotFound):
-            await soon(anext(nobody.watch_records([("c", "a")])))
+            await soon(anext(empty.watch_records([("c", "a")])))

@@ -37,10 +37,10 @@ async def test_a_holder_that_was_stopped_writes_nothing_under_its_permits(server
             )
             os.kill(holder.pid, signal.SIGCONT)
             holder.stdin.write(b"go on\n")
-            told = await asyncio.wait_for(holder.stdout.readline(), 120)
-            assert told == f"0 of {4 * LOCKS}\n".encode()
+            line = await asyncio.wait_for(holder.stdout.readline(), 120)
+            assert line == f"0 of {4 * LOCKS}\n".encode()
             for permit in others:
-                assert await client.release_permit(permit.token), "nobody took it from its holder"
+                assert await client.release_permit(permit.token), "it stays with its holder"
     finally:
         if holder.returncode is None:
             os.kill(holder.pid, signal.SIGCONT)

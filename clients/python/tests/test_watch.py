@@ -38,8 +38,8 @@ def snapshot(version: int, **fields: Any) -> job_service_pb2.WatchJobResponse:
 
 def change(previous: int, version: int, **fields: Any) -> job_service_pb2.WatchJobResponse:
     fields = {"state": RUNNING, "run": 1, **fields}
-    told = job_service_pb2.JobChange(job_id="job", previous_version=previous, version=version, **fields)
-    return job_service_pb2.WatchJobResponse(change=told)
+    change = job_service_pb2.JobChange(job_id="job", previous_version=previous, version=version, **fields)
+    return job_service_pb2.WatchJobResponse(change=change)
 
 
 def end(previous: int, version: int) -> job_service_pb2.WatchJobResponse:
@@ -178,14 +178,14 @@ async def test_a_broken_chain_is_read_again_as_a_whole(server: FakeServer, clien
     assert asked(server) == [0, 0]
 
 
-async def test_what_is_read_again_is_not_told_twice(server: FakeServer, client: Client) -> None:
+async def test_what_is_read_again_is_not_yielded_twice(server: FakeServer, client: Client) -> None:
     server.streams = [[snapshot(3), change(4, 5)], [snapshot(3), end(3, 6)]]
     assert seen(await soon(all_of(client.watch("job")))) == [(3, True, False), (6, False, True)]
 
 
 async def test_a_server_that_always_breaks_the_chain_is_given_up(server: FakeServer, client: Client) -> None:
     server.streams = [[snapshot(version), change(0, version + 1), Hang()] for version in range(1, 10_000)]
-    with pytest.raises(interlock.Unavailable, match="was never told"):
+    with pytest.raises(interlock.Unavailable, match="was never received"):
         await soon(all_of(client.watch("job", patience=0.2)))
 
 
@@ -271,7 +271,7 @@ async def test_news_that_nobody_waited_for_to_the_end_are_not_lost(server: FakeS
     await server.until(lambda: server.left == 1)
 
 
-async def test_an_end_that_nobody_waits_for_is_told_to_nobody(
+async def test_a_dropped_watch_logs_nothing_when_its_stream_ends(
     server: FakeServer, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.streams = [[snapshot(1), Hang()]]
@@ -322,7 +322,7 @@ async def test_whoever_waits_sees_the_end_when_it_is_closed(server: FakeServer, 
         await soon(waits)
 
 
-async def test_progress_is_told_when_it_has_changed(server: FakeServer, client: Client) -> None:
+async def test_progress_is_yielded_when_it_has_changed(server: FakeServer, client: Client) -> None:
     def stage(progress: float, state: job_pb2.StageState.ValueType = job_pb2.STAGE_STATE_RUNNING) -> job_pb2.Stage:
         lease = job_pb2.StageLease(worker_id="w")
         return job_pb2.Stage(name="a", state=state, progress=progress, message="cut", lease=lease)
@@ -335,11 +335,11 @@ async def test_progress_is_told_when_it_has_changed(server: FakeServer, client: 
             change(3, 4, progress=1, state=SUCCEEDED, stages=[stage(1, job_pb2.STAGE_STATE_SUCCEEDED)]),
         ]
     ]
-    told = [progress async for progress in client.progress("job")]
+    received = [progress async for progress in client.progress("job")]
     first = (interlock.RunningStage("a", 0.2, "cut", "w"),)
-    assert [(it.progress, it.state, it.has_ended) for it in told] == [
+    assert [(it.progress, int(it.state), it.has_ended) for it in received] == [
         *((0.2, RUNNING, False), (0.2, RUNNING, False), (1, SUCCEEDED, True))
     ]
-    assert told[0].running == first
-    assert [stage.progress for stage in told[1].running] == [0.3]
-    assert told[2].running == ()
+    assert received[0].running == first
+    assert [stage.progress for stage in received[1].running] == [0.3]
+    assert received[2].running == ()

@@ -45,19 +45,19 @@ async def test_watched_jobs_are_compared_when_the_stream_begins_again(server: Fa
         # The same, further, gone, another one of the same id, and a new one.
         [a_job("a", 2), a_job("b", 4), a_job("d", 1, 2), a_job("e", 1), caught_up, board(removal=removal)],
     ]
-    told: list[tuple[Any, ...]] = []
+    received: list[tuple[Any, ...]] = []
     async with client.watch_jobs("kind = film") as watch:
-        while len(told) < 12:
+        while len(received) < 12:
             match await soon(anext(watch)):
                 case JobAppeared(job):
-                    told.append(("+", job.job_id, job.version))
+                    received.append(("+", job.job_id, job.version))
                 case JobChanged(job, change):
-                    told.append(("*", job.job_id, job.version, job.progress, change is not None))
+                    received.append(("*", job.job_id, job.version, job.progress, change is not None))
                 case JobRemoved(job, deleted):
-                    told.append(("-", job.job_id, deleted))
+                    received.append(("-", job.job_id, deleted))
                 case CaughtUp(jobs):
-                    told.append(("=", jobs))
-    assert told == [
+                    received.append(("=", jobs))
+    assert received == [
         *(("+", "a", 1), ("+", "b", 1), ("+", "c", 1), ("+", "d", 1), ("=", 4), ("*", "a", 2, 0.5, True)),
         *(("*", "b", 4, 0, False), ("-", "d", True), ("+", "d", 1), ("+", "e", 1), ("-", "c", None)),
         ("-", "e", True),

@@ -158,8 +158,8 @@ async def test_history_that_is_gone_is_a_gap(client: Client, database: Database)
 
 async def test_what_cannot_be_watched(client: Client) -> None:
     with pytest.raises(interlock.NotFound) as missing:
-        await soon(anext(client.watch("nobody")))
-    assert (missing.value.reason, missing.value.metadata["job_id"]) == ("JOB_NOT_FOUND", "nobody")
+        await soon(anext(client.watch("unknown")))
+    assert (missing.value.reason, missing.value.metadata["job_id"]) == ("JOB_NOT_FOUND", "unknown")
     with pytest.raises(interlock.InvalidArgument):
         await soon(anext(client.watch("no such id")))
     with pytest.raises(interlock.InvalidArgument):
@@ -243,11 +243,11 @@ async def test_many_watchers_of_a_busy_job_on_two_servers_see_the_same(client: C
             watches = [asyncio.ensure_future(rest((client, there)[n % 2].watch(job.job_id))) for n in range(10)]
             worker = Worker(there, [queue], "w", concurrency=8, grace=0.0)
             running = asyncio.create_task(worker.run(handler, handle_signals=False))
-            told = await asyncio.gather(*watches)
+            received = await asyncio.gather(*watches)
             worker.stop()
             await soon(running)
     events = await history(client, job)
-    for updates in told:
+    for updates in received:
         check(updates, events)
         final = updates[-1].job
         assert (final.state, final.progress, final.stage_counts.succeeded) == (SUCCEEDED, 1, 20)
@@ -258,19 +258,19 @@ async def test_progress_only_grows_and_names_who_works(client: Client) -> None:
     job = await submit(client, "voice", "image")
     watch = client.progress(job.job_id)
     first = await soon(anext(watch))
-    assert (first.progress, first.state, first.running) == (0, job_pb2.JOB_STATE_PENDING, ())
+    assert (first.progress, int(first.state), first.running) == (0, job_pb2.JOB_STATE_PENDING, ())
     await progress(client, job, "voice", 0.5)
-    told = [first]
-    while told[-1].progress < 0.25:
-        told.append(await soon(anext(watch)))
-    assert [(stage.name, stage.progress) for stage in told[-1].running] == [("voice", 0.5)]
+    received = [first]
+    while received[-1].progress < 0.25:
+        received.append(await soon(anext(watch)))
+    assert [(stage.name, stage.progress) for stage in received[-1].running] == [("voice", 0.5)]
     # A change that is none here.
     await client.call(client.jobs.UpdateJob, job_service_pb2.UpdateJobRequest(job_id=job.job_id, priority=3))
     await complete(client, job, "voice", "image")
-    told += [it async for it in watch]
-    assert [it.progress for it in told] == sorted(it.progress for it in told)
-    assert all(before != after for before, after in pairwise(told))
-    assert (told[-1].progress, told[-1].has_ended, told[-1].running) == (1, True, ())
+    received += [it async for it in watch]
+    assert [it.progress for it in received] == sorted(it.progress for it in received)
+    assert all(before != after for before, after in pairwise(received))
+    assert (received[-1].progress, received[-1].has_ended, received[-1].running) == (1, True, ())
 
 
 async def test_jobs_appear_change_and_go(client: Client, database: Database) -> None:
@@ -279,8 +279,8 @@ async def test_jobs_appear_change_and_go(client: Client, database: Database) -> 
     with beside(database) as server:
         where = f"labels.board = {label} AND (state = PENDING OR state = RUNNING)"
         async with at(server) as there, there.watch_jobs(where) as watch:
-            told = [await soon(anext(watch)) for _ in range(2)]
-            assert [type(event) for event in told] == [JobAppeared, CaughtUp]
+            received = [await soon(anext(watch)) for _ in range(2)]
+            assert [type(event) for event in received] == [JobAppeared, CaughtUp]
 
             new = await submit(client, "main", board=label)
             event = await soon(anext(watch))

@@ -16,8 +16,8 @@ import pytest
 import interlock
 from interlock import Attempt, FailureClass, StageError, StopReason
 from interlock.failures import failure_of
+from interlock.handlers import Handler
 from interlock.v1 import common_pb2, worker_service_pb2
-from interlock.worker import Handler
 from tests.fake_server import FakeServer, Refusal, fake_server
 
 
@@ -79,7 +79,7 @@ async def test_a_plain_function_works_in_a_thread_while_the_leases_are_kept() ->
         assert said.count((0.5, "half")) == 1
 
 
-async def test_progress_is_told_before_a_heartbeat_is_due() -> None:
+async def test_progress_is_reported_before_a_heartbeat_is_due() -> None:
     async def handler(attempt: Attempt) -> None:
         for step in range(1, 101):
             attempt.report(step / 100)
@@ -118,14 +118,14 @@ async def test_while_a_stage_that_is_leased_alone_runs_no_other_is_leased() -> N
 
 
 @pytest.mark.parametrize(
-    ("directive", "reason", "told"),
+    ("directive", "reason", "reports"),
     [
         (worker_service_pb2.LEASE_DIRECTIVE_LOST, StopReason.LOST, []),
         (worker_service_pb2.LEASE_DIRECTIVE_CANCEL, StopReason.CANCELLED, ["ReleaseStage"]),
     ],
 )
 async def test_a_directive_cancels_the_handler(
-    directive: worker_service_pb2.LeaseDirective.ValueType, reason: StopReason, told: list[str]
+    directive: worker_service_pb2.LeaseDirective.ValueType, reason: StopReason, reports: list[str]
 ) -> None:
     ended = asyncio.Event()
     attempts: list[Attempt] = []
@@ -145,7 +145,7 @@ async def test_a_directive_cancels_the_handler(
         await server.until(called(server, "LeaseStages", 2))
         assert attempts[0].stop_reason is reason
         ends = {"CompleteStage", "FailStage", "ReleaseStage"}
-        assert [name for name, _ in server.calls if name in ends] == told
+        assert [name for name, _ in server.calls if name in ends] == reports
 
 
 async def test_a_thread_that_checks_stops_too() -> None:
@@ -245,7 +245,7 @@ async def test_artifacts_that_the_server_refuses_fail_the_stage() -> None:
         assert "artifacts" not in server.of("FailStage")[0].failure.details.fields
 
 
-async def test_a_completion_is_told_until_it_is_heard() -> None:
+async def test_a_completion_is_repeated_until_it_is_answered() -> None:
     async def handler(attempt: Attempt) -> dict[str, Any]:
         return {"a": 1}
 
