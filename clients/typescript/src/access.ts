@@ -14,7 +14,7 @@ export interface AccessOptions {
    * database: one is used until it does not answer, then the next. Undefined: INTERLOCK_SERVER, else `127.0.0.1:50051`.
    */
   readonly address?: string | readonly string[] | undefined;
-  /** Namespace of jobs, queues, records and resources. Undefined: INTERLOCK_NAMESPACE, else `default`. */
+  /** Namespace of jobs, queues, records, resources and sessions. Undefined: INTERLOCK_NAMESPACE, else `default`. */
   readonly namespace?: string | undefined;
   /**
    * API key sent with each call. Without TLS it is sent too, with a warning in the log unless the server is on this

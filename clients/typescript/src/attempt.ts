@@ -88,6 +88,8 @@ export class Attempt<Input = JsonObject, Payload = JsonObject> {
   readonly renewal: Renewal;
   /** @internal Whether the handler has ended and only its outcome is still to be sent. */
   isReportingEnd = false;
+  /** @internal When the handler had to stop, on the monotonic clock. Undefined: it can go on. */
+  stoppedAt: number | undefined;
   readonly #wake: () => void;
   readonly #stop = new AbortController();
   #stopReason: StopReason | undefined;
@@ -178,6 +180,7 @@ export class Attempt<Input = JsonObject, Payload = JsonObject> {
     if (this.#stopReason === undefined || reason === "lost") {
       this.#stopReason = reason;
     }
+    this.stoppedAt ??= performance.now();
     this.#stop.abort(new StageStopped(reason));
   }
 }

@@ -1,4 +1,4 @@
-// The client: calls for jobs, records and permits, and commits of several requests.
+// The client: calls for jobs, records, sessions and permits, and commits of several requests.
 import type { CallOptions } from "./connection.js";
 import { type CommitResult, TransactionService } from "./gen/interlock/v1/transaction_service_pb.js";
 import { callOptions } from "./job_calls.js";
@@ -26,8 +26,8 @@ export class Client extends PermitCalls {
   /**
    * Applies several requests in one commit, all or none.
    *
-   * @param requests made by `recordUpdate`, `recordDeletion`, `jobSubmission`, `permitRelease`, or any message of
-   *   `CommitOperation`.
+   * @param requests made by `recordUpdate`, `recordDeletion`, `jobSubmission`, `permitRelease`, `Session.appending`, or any
+   *   message of `CommitOperation`.
    * @throws LeaseLost if the lease is not held.
    * @throws PermitLost if the permit is not held.
    * @throws InterlockError the error of one request; `metadata.index` is its position.

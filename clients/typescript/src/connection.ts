@@ -4,11 +4,12 @@ import type { MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import {
   create,
   type DescMessage,
+  type DescMethodClientStreaming,
   type DescMethodServerStreaming,
   type DescMethodUnary,
   toBinary,
 } from "@bufbuild/protobuf";
-import { ConnectError, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { type AccessOptions, resolveAccess } from "./access.js";
 import { clientClosed, DeadlineExceeded, fromConnectError, type InterlockError, Unavailable } from "./errors.js";
 import { type Logger, silentLogger, stderrLogger } from "./log.js";
@@ -30,7 +31,10 @@ export interface ClientOptions extends AccessOptions {
   readonly backoff?: Backoff | undefined;
   /** Metadata sent with each call. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** Logger for background events. Undefined: stderr. Null: nothing is logged. */
+  /**
+   * Logger for background events. Undefined: stderr. Null: nothing is logged. A handler that blocks the event loop is
+   * reported on stderr meanwhile, because no logger can run.
+   */
   readonly log?: Logger | null | undefined;
 }
 
@@ -40,6 +44,12 @@ export interface CallOptions {
   readonly timeoutMs?: number | undefined;
   /** Ends the call, which rejects with the signal's reason. A write may still have been applied. */
   readonly signal?: AbortSignal | undefined;
+}
+
+/** Options of a read. */
+export interface ReadOptions extends CallOptions {
+  /** How old the answer may be, at most 60,000: it can then come from a read replica. Undefined: it is current. */
+  readonly maxStalenessMs?: number | undefined;
 }
 
 /** One server and its state. */
@@ -71,10 +81,10 @@ export class Connection {
     const access = resolveAccess(options, this.log);
     this.timeoutMs = options.timeoutMs ?? 30_000;
     this.#backoff = options.backoff ?? new Backoff();
-    this.#endpoints = access.addresses.map((address) => ({
-      channel: openChannel(address.target, access.tls),
-      outage: new Outage(address.text, this.log),
-    }));
+    this.#endpoints = access.addresses.map((address) => {
+      const channel = openChannel(address.target, access.tls);
+      return { channel, outage: new Outage(address.text, this.log, channel.isOpen) };
+    });
     this.#headers = new Headers(options.headers);
     if (access.namespace !== undefined) {
       this.#headers.set("interlock-namespace", access.namespace);
@@ -88,6 +98,7 @@ export class Connection {
   async close(): Promise<void> {
     this.#closing.abort(clientClosed());
     for (const endpoint of this.#endpoints) {
+      endpoint.outage.close();
       endpoint.channel.abort();
     }
   }
@@ -111,10 +122,7 @@ export class Connection {
     options: CallOptions = {},
   ): Promise<MessageShape<O>> {
     const message = withRequestId(method.input, create(method.input, request));
-    const { signal, unlink } = linked(this.#closing.signal, options.signal);
-    let endpoint = this.#endpoint();
-    const attempt = async (leftMs: number) => {
-      endpoint = this.#endpoint();
+    return this.#repeated(options, async (endpoint, signal, leftMs) => {
       const { transport } = endpoint.channel;
       const unary = transport.unary(method, signal, Math.ceil(leftMs), this.#headers, message);
       const response = await unary.catch((thrown: unknown) => {
@@ -124,6 +132,42 @@ export class Connection {
       });
       endpoint.outage.end();
       return response.message;
+    });
+  }
+
+  /** A client stream that is sent again as a whole when it fails. It must be safe to repeat. */
+  protected async sendStream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodClientStreaming<I, O>,
+    messages: readonly MessageShape<I>[],
+    options: CallOptions = {},
+  ): Promise<MessageShape<O>> {
+    return this.#repeated(options, async (endpoint, signal, leftMs) => {
+      const { transport } = endpoint.channel;
+      const timeoutMs = Math.ceil(leftMs);
+      const response = await transport.stream(method, signal, timeoutMs, this.#headers, each(messages));
+      let found: MessageShape<O> | undefined;
+      // To its end, so that its timer ends too.
+      for await (const message of response.message) {
+        found = message;
+      }
+      if (found === undefined) {
+        throw new ConnectError("the stream has no response", Code.Internal);
+      }
+      endpoint.outage.end();
+      return found;
+    });
+  }
+
+  /** Repeats a call until it succeeds, fails permanently, or its time is over; each try is made to the endpoint of its moment. */
+  async #repeated<T>(
+    options: CallOptions,
+    once: (endpoint: Endpoint, signal: AbortSignal, leftMs: number) => Promise<T>,
+  ): Promise<T> {
+    const { signal, unlink } = linked(this.#closing.signal, options.signal);
+    let endpoint = this.#endpoint();
+    const attempt = (leftMs: number) => {
+      endpoint = this.#endpoint();
+      return once(endpoint, signal, leftMs);
     };
     const failed = (thrown: unknown) => this.#failed(endpoint, thrown);
     try {
@@ -153,6 +197,38 @@ export class Connection {
       ...options,
       closing: this.#closing.signal,
     });
+  }
+
+  /** A server stream that is not resumed. The call is repeated only while no message came. */
+  protected async *streamOnce<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    request: MessageInitShape<I>,
+    given?: AbortSignal,
+  ): AsyncGenerator<MessageShape<O>, void> {
+    const message = create(method.input, request);
+    const left = new AbortController();
+    const { signal, unlink } = linked(this.#closing.signal, given, left.signal);
+    let endpoint = this.#endpoint();
+    const failed = (thrown: unknown) => this.#failed(endpoint, thrown);
+    const begin = async () => {
+      endpoint = this.#endpoint();
+      const messages = this.#messages(endpoint, method, message, signal, () => {});
+      return { messages, first: await messages.next() };
+    };
+    try {
+      signal.throwIfAborted();
+      const options = { timeoutMs: this.timeoutMs, backoff: this.#backoff, signal };
+      const { messages, first } = await repeat(begin, failed, options);
+      for (let next = first; !next.done; next = await messages.next()) {
+        yield next.value;
+      }
+    } catch (thrown) {
+      signal.throwIfAborted();
+      throw thrown instanceof ConnectError ? failed(thrown) : thrown;
+    } finally {
+      left.abort();
+      unlink();
+    }
   }
 
   async *#messages<I extends DescMessage, O extends DescMessage>(
@@ -208,4 +284,8 @@ export function withRequestId<I extends DescMessage>(schema: I, message: Message
 
 async function* once<T>(message: T): AsyncGenerator<T, void> {
   yield message;
+}
+
+async function* each<T>(messages: readonly T[]): AsyncGenerator<T, void> {
+  yield* messages;
 }

@@ -1,9 +1,11 @@
 // Errors by the reason that the server sends in `google.rpc.ErrorInfo`. The class says what to do; `reason` is the
 // exact reason of the protos.
-import { Code, type ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { milliseconds } from "./documents.js";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import type { Status } from "./gen/google/rpc/status_pb.js";
 import { PermitBlockReason, type PermitDenial } from "./gen/interlock/v1/permit_pb.js";
+import type { ImportResult } from "./segment_import.js";
 
 export { Code };
 
@@ -43,6 +45,7 @@ export class InterlockError extends Error {
   readonly retryForbidden: boolean;
   /** Faults of fields. Empty unless the request is invalid. */
   readonly violations: readonly FieldViolation[];
+  #imported: ImportResult | undefined;
 
   constructor(code: Code, message: string, parts: ErrorParts = {}) {
     super(`${parts.reason || statusName(code)}: ${message}`, { cause: parts.cause });
@@ -60,6 +63,21 @@ export class InterlockError extends Error {
   get maybeApplied(): boolean {
     return this.metadata.outcome !== "NOT_APPLIED";
   }
+
+  /**
+   * What became of the segments before the error of `Session.import`: those are stored, and of the next ones some may
+   * be. Import all again: those that are stored are not stored twice. Undefined: another call failed.
+   */
+  get imported(): ImportResult | undefined {
+    return this.#imported;
+  }
+
+  /** @internal Notes how far an import came. */
+  stoppedImport(imported: ImportResult): void {
+    this.#imported = imported;
+    const stored = imported.applied + imported.unchanged;
+    this.message += ` (${stored} segments of the import are stored; some of those that follow may be)`;
+  }
 }
 
 /** The request is wrong; `violations` names the fields. Also a request id that was used for another request. */
@@ -76,7 +94,7 @@ export class PermissionDenied extends InterlockError {
   }
 }
 
-/** The job, stage, record, resource or namespace does not exist. */
+/** The job, stage, record, resource, session, segment or namespace does not exist; `reason` says which. */
 export class NotFound extends InterlockError {}
 
 /** An object with this name exists already. */
@@ -91,7 +109,7 @@ export class LeaseLost extends PreconditionFailed {}
 /** The permit has expired or was revoked, and another holder may have one: stop the work. */
 export class PermitLost extends PreconditionFailed {}
 
-/** The job or stage is in a state that does not allow the call. */
+/** The job, stage, session or segment is in a state that does not allow the call. */
 export class InvalidTransition extends PreconditionFailed {
   /** The current state, such as `SUCCEEDED`. Empty: not known. */
   get state(): string {
@@ -191,17 +209,25 @@ export function fromConnectError(error: ConnectError): InterlockError {
   const violations = error.findDetails(BadRequestSchema).flatMap((detail) => detail.fieldViolations);
   const pushback = pushbackOf(error.metadata.get(PUSHBACK));
   const retryForbidden = pushback !== undefined && pushback < 0;
-  const told = delay && milliseconds(delay);
+  const advised = delay && milliseconds(delay);
   const code = info === undefined && isBrokenConnection(error) ? Code.Unavailable : error.code;
   const kind = BY_REASON[info?.reason ?? ""] ?? BY_CODE[code] ?? InterlockError;
   return new kind(code, error.rawMessage, {
     reason: info?.reason,
     metadata: info?.metadata,
-    retryAfterMs: retryForbidden ? told : (pushback ?? told),
+    retryAfterMs: retryForbidden ? advised : (pushback ?? advised),
     retryForbidden,
     violations: violations.map(({ field, description }) => ({ field, description })),
     cause: error,
   });
+}
+
+/** The typed error for a status that is part of a message. */
+export function fromStatus(status: Status): InterlockError {
+  const headers = { "grpc-status": String(status.code) };
+  const error = new ConnectError(status.message, status.code, headers);
+  error.details = status.details.map(({ typeUrl, value }) => ({ type: typeUrl.replace(/^.*\//, ""), value }));
+  return fromConnectError(error);
 }
 
 /** The error of a call that ended because the client was closed. */

@@ -13,6 +13,8 @@ import {
   type LeaseStatus,
   WorkerService,
 } from "./gen/interlock/v1/worker_service_pb.js";
+import { silentLogger } from "./log.js";
+import { type LoopWatch, watchLoop } from "./node.js";
 import { Wakeup } from "./retry.js";
 
 const NEWS_INTERVAL_MS = 200;
@@ -20,15 +22,21 @@ const NEWS_INTERVAL_MS = 200;
 const PAUSE_MS = 500;
 /** The most renewals that one Heartbeat may carry. */
 const RENEWALS = 1_000;
-/** Interval of the checks for a blocked event loop, and the delay that is not reported. */
-const LOOK_MS = 500;
+/** Interval of the checks for handlers that block the event loop or do not stop, and the delays that are reported. */
+const LOOK_MS = 250;
 const BLOCKED_MS = 1_000;
+const STOPPED_MS = 1_500;
+const INSTEAD = "move such work to a worker thread or a child process";
+/** Written while the loop is blocked, in the form of `stderrLogger`. */
+const BLOCKED = `interlock: warning: a handler blocks the event loop, and no lease is renewed meanwhile: ${INSTEAD}`;
 
 /** The heartbeats of one worker. */
 export class Heartbeats {
   readonly #client: Client;
   readonly #attempts = new Map<string, Attempt>();
   readonly #woken = new Wakeup();
+  readonly #warned = new WeakSet<Attempt>();
+  #loop: LoopWatch | undefined;
   #isStopped = false;
 
   constructor(client: Client) {
@@ -39,6 +47,8 @@ export class Heartbeats {
   add(attempt: Attempt): void {
     this.#attempts.set(attempt.lease.leaseToken, attempt);
     this.#woken.set();
+    // The handler may block from its first line on.
+    this.#loop?.beat(true);
   }
 
   /** Stops renewing the lease. */
@@ -105,22 +115,40 @@ export class Heartbeats {
     }
   }
 
-  /** Warns of handlers that block the event loop, because these stop heartbeats. Returns a function that ends it. */
+  /** Warns once of a handler that does not stop when it has to. */
+  #warnIfOverdue(attempt: Attempt): void {
+    const lateMs = performance.now() - (attempt.stoppedAt ?? Number.POSITIVE_INFINITY);
+    if (lateMs > STOPPED_MS && !attempt.isReportingEnd && !this.#warned.has(attempt)) {
+      this.#warned.add(attempt);
+      const late = `${(lateMs / 1000).toFixed(1)} s after it had to stop (${attempt.stopReason})`;
+      const advice = "give attempt.signal to what it waits for, or call attempt.check()";
+      this.#client.log.warn(`${attempt.stageName} of ${attempt.jobId} still runs ${late}: ${advice}`);
+    }
+  }
+
+  /** Looks for handlers that block the event loop, which stops heartbeats, or that do not stop. Returns a function that ends it. */
   #lookForBlocks(): () => void {
+    this.#loop = this.#client.log === silentLogger ? undefined : watchLoop(BLOCKED, LOOK_MS, BLOCKED_MS);
     let expectedAt = performance.now() + LOOK_MS;
     const timer = setInterval(() => {
+      this.#loop?.beat(this.#attempts.size > 0);
       const lateMs = performance.now() - expectedAt;
       expectedAt = performance.now() + LOOK_MS;
       if (lateMs > BLOCKED_MS && this.#attempts.size > 0) {
         const seconds = (lateMs / 1000).toFixed(1);
         this.#client.log.warn(
-          `a handler blocked the event loop for ${seconds} s, and no lease can be renewed meanwhile: ` +
-            "move such work to a worker thread or a child process",
+          `a handler blocked the event loop for ${seconds} s, and no lease was renewed meanwhile: ${INSTEAD}`,
         );
+      }
+      for (const attempt of this.#attempts.values()) {
+        this.#warnIfOverdue(attempt);
       }
     }, LOOK_MS);
     timer.unref();
-    return () => clearInterval(timer);
+    return () => {
+      clearInterval(timer);
+      this.#loop?.close();
+    };
   }
 }
 

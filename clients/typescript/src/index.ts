@@ -1,5 +1,6 @@
 /**
- * Client of Interlock: submit jobs of stages, follow them, and write workers that lease them.
+ * Client of Interlock: submit jobs of stages, follow them, write workers that lease them, and record the timelines of
+ * live sessions.
  *
  * A thin layer over the generated stubs of `interlock.v1` (`interlock-client/v1`): every rpc can be called through
  * `Client.call`, which adds request ids, retries and typed errors; `Worker` adds leases, heartbeats and shutdown, and
@@ -19,7 +20,7 @@ export {
   type StopReason,
 } from "./attempt.js";
 export { Client, type CommitOptions } from "./client.js";
-export type { CallOptions, ClientOptions } from "./connection.js";
+export type { CallOptions, ClientOptions, ReadOptions } from "./connection.js";
 export { type JsonObject, type JsonValue, toDocument } from "./documents.js";
 export {
   AlreadyExists,
@@ -91,6 +92,30 @@ export {
 } from "./records.js";
 export type { AdaptiveLimit, Breaker, PolicyOptions, Rate, ResourceUpdate, ResourceWatch } from "./resources.js";
 export { Backoff } from "./retry.js";
+export type { ImportFault, ImportResult } from "./segment_import.js";
+export {
+  type Content,
+  type SegmentFields,
+  type SegmentInput,
+  SegmentKind,
+  SegmentStatus,
+  type StoredSegment,
+  type Word,
+} from "./segments.js";
+export type { Session, SessionOptions, SessionWriteOptions, TimelineOptions } from "./session.js";
+export type { NewSession, SearchOptions } from "./session_calls.js";
+export type { SessionPosition, SessionUpdate, SessionWatch } from "./session_watch.js";
+export {
+  type AppendResult,
+  ExportFormat,
+  type Match,
+  SegmentSkip,
+  SessionState,
+  type SessionStatistics,
+  type StoredSession,
+  Untimed,
+  type WriteResult,
+} from "./sessions.js";
 export {
   type JobOptions,
   jobSubmission,

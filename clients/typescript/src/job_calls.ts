@@ -1,15 +1,19 @@
 // Calls for jobs.
 import { create } from "@bufbuild/protobuf";
-import { type CallOptions, Connection, LONGEST_WAIT_MS, WAIT_MARGIN_MS } from "./connection.js";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { type CallOptions, Connection, LONGEST_WAIT_MS, type ReadOptions, WAIT_MARGIN_MS } from "./connection.js";
 import { optionalDuration, toDuration, toInt64, waitMs } from "./documents.js";
-import { type Job, JobSchema } from "./gen/interlock/v1/job_pb.js";
-import { type ExplainJobResponse, JobService } from "./gen/interlock/v1/job_service_pb.js";
+import { type Job, JobSchema, JobState } from "./gen/interlock/v1/job_pb.js";
+import { type ExplainJobResponse, JobService, StageWaitReason } from "./gen/interlock/v1/job_service_pb.js";
 import { JobWatch, ProgressWatch } from "./job_watch.js";
 import { JobsWatch } from "./jobs_watch.js";
 import { type JobOptions, jobSubmission } from "./stages.js";
 import type { StreamOptions } from "./stream.js";
 
 const rpc = JobService.method;
+/** Wait after which its cause is looked for, once, and the timeout of that. */
+const SOON_MS = 1_500;
+const EXPLAIN_MS = 1_000;
 
 /** Options of a write to an existing job. */
 export interface JobWriteOptions extends CallOptions {
@@ -29,8 +33,9 @@ export class JobCalls extends Connection {
   }
 
   /** Reads a job with its stages. @throws NotFound */
-  async getJob(jobId: string, options: CallOptions = {}): Promise<Job> {
-    return found((await this.call(rpc.getJob, { jobId }, options)).job);
+  async getJob(jobId: string, options: ReadOptions = {}): Promise<Job> {
+    const request = { jobId, maxStaleness: staleness(options) };
+    return found((await this.call(rpc.getJob, request, callOptions(options))).job);
   }
 
   /**
@@ -42,11 +47,12 @@ export class JobCalls extends Connection {
    */
   async *listJobs(
     filter = "",
-    options: CallOptions & { readonly orderBy?: string | undefined } = {},
+    options: ReadOptions & { readonly orderBy?: string | undefined } = {},
   ): AsyncGenerator<Job, void> {
+    const maxStaleness = staleness(options);
     let pageToken = "";
     do {
-      const request = { filter, orderBy: options.orderBy, pageSize: 1_000, pageToken };
+      const request = { filter, orderBy: options.orderBy, maxStaleness, pageSize: 1_000, pageToken };
       const page = await this.call(rpc.listJobs, request, callOptions(options));
       yield* page.jobs;
       pageToken = page.nextPageToken;
@@ -55,7 +61,7 @@ export class JobCalls extends Connection {
 
   /**
    * Waits until a job has ended and returns it; its state says how it ended. A wait of more than 50 s is made of
-   * several calls.
+   * several calls. If the job has not started after 1.5 s, the log says why.
    *
    * @param options `waitMs`: the longest wait; then the job is returned as it is. Undefined: no limit.
    */
@@ -64,14 +70,28 @@ export class JobCalls extends Connection {
     options: Pick<CallOptions, "signal"> & { readonly waitMs?: number | undefined } = {},
   ): Promise<Job> {
     const deadline = performance.now() + waitMs(options.waitMs ?? Number.POSITIVE_INFINITY, "waitMs");
-    for (;;) {
-      const wait = Math.min(Math.max(0, deadline - performance.now()), LONGEST_WAIT_MS);
+    for (let longest = SOON_MS; ; longest = LONGEST_WAIT_MS) {
+      const wait = Math.min(Math.max(0, deadline - performance.now()), longest);
       const request = { jobId, wait: toDuration(wait, "waitMs") };
       const timeoutMs = wait + Math.max(WAIT_MARGIN_MS, this.timeoutMs);
       const response = await this.call(rpc.waitJob, request, { timeoutMs, signal: options.signal });
       if (response.terminal || performance.now() >= deadline) {
         return found(response.job);
       }
+      if (longest === SOON_MS && response.job?.state === JobState.PENDING) {
+        await this.#explainWait(jobId, options.signal);
+      }
+    }
+  }
+
+  /** Logs why a job does not start; as a warning if no worker polls a queue of it, which may be misspelled. */
+  async #explainWait(jobId: string, signal: AbortSignal | undefined): Promise<void> {
+    const explained = await this.call(rpc.explainJob, { jobId }, { timeoutMs: EXPLAIN_MS, signal }).catch(() => {});
+    if (explained?.stages.some(({ reason }) => reason === StageWaitReason.NO_WORKER)) {
+      const question = "Is the queue spelled as the workers have it?";
+      this.log.warn(`the job ${jobId} waits: ${explained.headline} ${question}`);
+    } else if (explained !== undefined) {
+      this.log.info(`the job ${jobId} waits: ${explained.headline}`);
     }
   }
 
@@ -198,6 +218,11 @@ export class JobCalls extends Connection {
 /** The options of the call, without others. */
 export function callOptions(options: CallOptions): CallOptions {
   return { timeoutMs: options.timeoutMs, signal: options.signal };
+}
+
+/** How old the answer of a read may be. Undefined: it is current. */
+export function staleness(options: ReadOptions): Duration | undefined {
+  return optionalDuration(options.maxStalenessMs, "maxStalenessMs");
 }
 
 /** A field that a response has, unless it is replayed for an object deleted since. */

@@ -14,20 +14,31 @@ const ADVICE: readonly (readonly [pattern: RegExp, advice: string])[] = [
     "if the server has no TLS, use an address that begins with http://",
   ],
   [
+    /^protocol error|no answer to HTTP\/2/i,
+    "another program may listen there; a server with TLS has an address with https://",
+  ],
+  [
     /certificate required|alert (number|bad certificate)/i,
     "the server requires a client certificate: `certificate` (INTERLOCK_CERT)",
   ],
 ];
 
+/** Interval of the checks whether a connection stands again. */
+const LOOK_MS = 250;
+
 /** State of an outage: no server answers at one address. */
 export class Outage {
   readonly #address: string;
   readonly #log: Logger;
-  #isOn = false;
+  readonly #isOpen: () => boolean;
+  #since: number | undefined;
+  #looking: ReturnType<typeof setInterval> | undefined;
 
-  constructor(address: string, log: Logger) {
+  /** @param isOpen whether a connection to the address stands. */
+  constructor(address: string, log: Logger, isOpen: () => boolean) {
     this.#address = address;
     this.#log = log;
+    this.#isOpen = isOpen;
   }
 
   /** Returns the error of one try in the form to throw. Logs the first error of an outage. */
@@ -41,8 +52,9 @@ export class Outage {
     }
     const advice = ADVICE.find(([pattern]) => pattern.test(error.rawMessage))?.[1];
     const text = advice === undefined ? error.rawMessage : `${error.rawMessage}; ${advice}`;
-    if (!this.#isOn) {
-      this.#isOn = true;
+    if (this.#since === undefined) {
+      this.#since = performance.now();
+      this.#look();
       this.#log.warn(`no server answers at ${this.#address}, trying again: ${text}`);
     }
     return new Unavailable(error.code, `no server answers at ${this.#address}: ${text}`, {
@@ -55,9 +67,32 @@ export class Outage {
 
   /** Ends the outage: a server has answered. */
   end(): void {
-    if (this.#isOn) {
-      this.#isOn = false;
-      this.#log.info(`a server answers at ${this.#address}`);
+    if (this.#since !== undefined) {
+      const seconds = ((performance.now() - this.#since) / 1000).toFixed(1);
+      // As loud as its beginning.
+      this.#log.warn(`a server answers at ${this.#address} again, after ${seconds} s`);
+      this.close();
     }
+  }
+
+  /** Stops looking for its end. */
+  close(): void {
+    this.#since = undefined;
+    clearInterval(this.#looking);
+  }
+
+  /** Waits for a new connection, because a call that waits for work would show the end only when there is some. */
+  #look(): void {
+    // A connection that stands already leads to no server, as of a proxy.
+    let wasOpen = true;
+    this.#looking = setInterval(() => {
+      const isOpen = this.#isOpen();
+      if (isOpen && !wasOpen) {
+        this.end();
+      }
+      wasOpen = isOpen;
+    }, LOOK_MS);
+    // Node only: a number in other places.
+    (this.#looking as { unref?: () => void }).unref?.();
   }
 }

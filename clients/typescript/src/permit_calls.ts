@@ -19,8 +19,8 @@ import {
   permitOf,
   permitRelease,
 } from "./permits.js";
-import { RecordCalls } from "./record_calls.js";
 import { newPolicy, type PolicyOptions, ResourceWatch } from "./resources.js";
+import { SessionCalls } from "./session_calls.js";
 import { names } from "./stages.js";
 import type { StreamOptions } from "./stream.js";
 
@@ -53,7 +53,7 @@ export interface OperatorOptions extends CallOptions {
 }
 
 /** Methods of `Client` for permits and resources. */
-export class PermitCalls extends RecordCalls {
+export class PermitCalls extends SessionCalls {
   /** Renews the permits that this client holds. */
   protected readonly keeper = new Keeper((tokens, timeoutMs) => this.renewPermits(tokens, { timeoutMs }), this.log);
 

@@ -1,5 +1,5 @@
 // Calls for records.
-import type { CallOptions } from "./connection.js";
+import type { CallOptions, ReadOptions } from "./connection.js";
 import { withRequestId } from "./connection.js";
 import { type JsonObject, toInt64 } from "./documents.js";
 import type { FieldOperation } from "./gen/interlock/v1/record_pb.js";
@@ -9,7 +9,7 @@ import {
   type UpdateRecordRequest,
   UpdateRecordRequestSchema,
 } from "./gen/interlock/v1/record_service_pb.js";
-import { callOptions, found, JobCalls } from "./job_calls.js";
+import { callOptions, found, JobCalls, staleness } from "./job_calls.js";
 import { type RecordName, RecordsWatch } from "./record_watch.js";
 import { recordOf, recordUpdate, type StoredRecord, type UpdateOptions } from "./records.js";
 import type { StreamOptions } from "./stream.js";
@@ -22,9 +22,10 @@ export class RecordCalls extends JobCalls {
   async getRecord<Fields = JsonObject>(
     collection: string,
     recordId: string,
-    options: CallOptions = {},
+    options: ReadOptions = {},
   ): Promise<StoredRecord<Fields>> {
-    return recordOf(found((await this.call(rpc.getRecord, { collection, recordId }, options)).record));
+    const request = { collection, recordId, maxStaleness: staleness(options) };
+    return recordOf(found((await this.call(rpc.getRecord, request, callOptions(options))).record));
   }
 
   /**
@@ -35,11 +36,12 @@ export class RecordCalls extends JobCalls {
   async *listRecords<Fields = JsonObject>(
     collection: string,
     filter = "",
-    options: CallOptions & { readonly orderBy?: string | undefined } = {},
+    options: ReadOptions & { readonly orderBy?: string | undefined } = {},
   ): AsyncGenerator<StoredRecord<Fields>, void> {
+    const maxStaleness = staleness(options);
     let pageToken = "";
     do {
-      const request = { collection, filter, orderBy: options.orderBy, pageSize: 1_000, pageToken };
+      const request = { collection, filter, orderBy: options.orderBy, maxStaleness, pageSize: 1_000, pageToken };
       const page = await this.call(rpc.listRecords, request, callOptions(options));
       for (const record of page.records) {
         yield recordOf<Fields>(record);

@@ -7,5 +7,7 @@ export * from "./gen/interlock/v1/permit_pb.js";
 export * from "./gen/interlock/v1/permit_service_pb.js";
 export * from "./gen/interlock/v1/record_pb.js";
 export * from "./gen/interlock/v1/record_service_pb.js";
+export * from "./gen/interlock/v1/timeline_pb.js";
+export * from "./gen/interlock/v1/timeline_service_pb.js";
 export * from "./gen/interlock/v1/transaction_service_pb.js";
 export * from "./gen/interlock/v1/worker_service_pb.js";

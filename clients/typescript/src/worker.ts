@@ -57,6 +57,9 @@ export interface WorkerOptions {
   readonly handleSignals?: boolean | undefined;
 }
 
+/** Ids of the workers of this program that run, as often as they do. */
+const ids: string[] = [];
+
 /** Leases stages from queues and runs a handler on each. */
 export class Worker {
   readonly client: Client;
@@ -117,13 +120,20 @@ export class Worker {
     const unhandle = this.#handleSignals ? onShutdownSignals(this.stop) : () => {};
     const renewing = this.#heartbeats.run();
     log.info(`worker ${this.workerId} takes stages of ${this.queues.join(", ")}`);
+    if (ids.includes(this.workerId)) {
+      log.warn(`two workers of this program are called ${this.workerId}: give each its own workerId`);
+    }
+    ids.push(this.workerId);
     try {
       try {
         await this.#takeWork(handler as unknown as Handler);
       } finally {
+        const time = this.#running.size > 0 ? ` and have ${this.#graceMs / 1000} s to end` : "";
+        log.info(`worker ${this.workerId} takes no more stages; ${this.#running.size} are running${time}`);
         await this.#drain();
       }
     } finally {
+      ids.splice(ids.indexOf(this.workerId), 1);
       this.#heartbeats.stop();
       await renewing;
       unhandle();

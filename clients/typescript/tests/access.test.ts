@@ -99,7 +99,7 @@ test("certificates can be given as bytes, and the key by the environment", async
   });
 });
 
-test("a key that is missing, unknown or not permitted is told so at once, and ends watches and workers", async () => {
+test("a key that is missing, unknown or not permitted fails at once, and ends watches and workers", async () => {
   await withClient({ apiKey: "il_unknown" }, async (client) => {
     await assert.rejects(within(client.getJob("a")), Unauthenticated);
     await assert.rejects(within(client.watch("a").next()), Unauthenticated);

@@ -73,7 +73,7 @@ test("what must not be repeated is not, and has the class of its reason", async 
   });
 });
 
-test("a request that cannot be encoded is told so at once", async () => {
+test("a request that cannot be encoded fails at once", async () => {
   await withClient(async (client, server) => {
     await assert.rejects(within(client.submitJob("film", { priority: 1.5 })), /priority.*1\.5/);
     assert.equal(server.calls.length, 0);
@@ -188,11 +188,11 @@ test("a watch of a job that is known begins after its version and keeps what cha
       { name: "b", state: StageState.READY, version: 1n },
     ];
     const known = create(JobSchema, { jobId: "job", version: 7n, state: JobState.RUNNING, stages, progress: 0.5 });
-    const told = [
+    const changed = [
       create(StageSchema, { name: "a", state: StageState.SUCCEEDED, version: 3n }),
       create(StageSchema, { name: "c", state: StageState.SUCCEEDED, version: 1n }),
     ];
-    server.streams.push([change(7n, 8n, JobState.SUCCEEDED, { stages: told, progress: 0.25 })]);
+    server.streams.push([change(7n, 8n, JobState.SUCCEEDED, { stages: changed, progress: 0.25 })]);
     const { value } = await within(client.watch(known).next());
     assert.deepEqual(begun(server), [7n]);
     assert.deepEqual(value?.job.stages[0]?.artifacts, { url: "x" });

@@ -14,6 +14,7 @@ import {
   type Lease,
   LeaseDirective,
   LeaseSchema,
+  TimelineService,
   WorkerService,
 } from "../src/v1.js";
 import { DEADLINE_MS, Deferred, within } from "./support.js";
@@ -64,7 +65,7 @@ export class FakeServer {
   readonly calls: Call[] = [];
   /** The next calls of a method, by its name, fail with these. */
   readonly refusals = new Map<string, (ConnectError | typeof CUT)[]>();
-  /** What the next watches of a job send. After its last message a stream ends with OK. */
+  /** What the next watches of a job, watches of a session, and exports send. After its last message a stream ends with OK. */
   readonly streams: (object | ConnectError | typeof CUT | typeof HANG)[][] = [];
   /** What a call for work without a wait is granted. */
   granted: Lease[] = [];
@@ -78,6 +79,7 @@ export class FakeServer {
     const routes = (router: ConnectRouter) => {
       router.service(WorkerService, this.#worker());
       router.service(JobService, this.#jobs());
+      router.service(TimelineService, this.#timelines());
     };
     this.#http = createServer(connectNodeAdapter({ routes }));
     this.#http.on("session", (session) => {
@@ -196,6 +198,39 @@ export class FakeServer {
       async *watchJob(request, context) {
         calls.push({ name: "watchJob", request, headers: context.requestHeader, at: performance.now() });
         yield* play(context.signal);
+      },
+    };
+  }
+
+  #timelines(): Partial<ServiceImpl<typeof TimelineService>> {
+    const { calls } = this;
+    const notify = this.#notify.bind(this);
+    const note = this.#note.bind(this);
+    const play = this.#play.bind(this);
+    return {
+      async *watchSession(request, context) {
+        calls.push({ name: "watchSession", request, headers: context.requestHeader, at: performance.now() });
+        yield* play(context.signal);
+      },
+      async *exportTimeline(request, context) {
+        calls.push({ name: "exportTimeline", request, headers: context.requestHeader, at: performance.now() });
+        try {
+          yield* play(context.signal);
+        } finally {
+          calls.push({ name: "exportEnded", request, headers: context.requestHeader, at: performance.now() });
+          notify();
+        }
+      },
+      // A part is noted as the key of its first segment, and its numbers of messages and segments.
+      importSegments: async (messages, context) => {
+        const found = [];
+        for await (const message of messages) {
+          found.push(message);
+        }
+        const count = found.reduce((sum, { segments }) => sum + segments.length, 0);
+        const part = [found[0]?.segments[0]?.key, found.length, count];
+        note("importSegments", part, context.requestHeader);
+        return { appliedCount: BigInt(count) };
       },
     };
   }

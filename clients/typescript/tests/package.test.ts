@@ -65,7 +65,7 @@ function options(cwd: string) {
 async function writePrograms(): Promise<void> {
   const readme = await readFile(join(ROOT, "README.md"), "utf8");
   const programs = [...readme.matchAll(/^```ts\n\/\/ (\S+\.ts)\n(.*?)^```$/gms)];
-  assert.equal(programs.length, 4);
+  assert.equal(programs.length, 5);
   await mkdir(join(project, "src"));
   for (const [, name = "", text = ""] of programs) {
     await writeFile(join(project, "src", name), text);
@@ -148,4 +148,10 @@ test("the README's program of records, permits and commits does what its comment
   );
   assert.deepEqual((await real.client.getRecord("docs", "doc-7")).fields, { edits: 4 });
   assert.match(text, /title: 'SIGNALS' } \[ 'drafts', 'tags', 'title' \]\n$/);
+});
+
+test("the README's program of a session prints what was said, found and exported", async () => {
+  const text = await output("meeting.js");
+  assert.match(text, /^ann-1 Good morning\nann-1-de Guten Morgen\nAnn \[ 'morning' \]\nWEBVTT\n/);
+  assert.match(text, /00:00:01\.200 --> 00:00:02\.500\n<v Ann>Good morning/);
 });

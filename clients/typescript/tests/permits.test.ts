@@ -149,7 +149,7 @@ test("errors that say nothing about the resource do not count, and a report coun
   const api = unique("api");
   await client.setPolicy(api, { breaker: { failureThreshold: 1 } });
   const cancelled = () => {
-    throw new StageError(FailureClass.CANCELLED, "nobody wants it");
+    throw new StageError(FailureClass.CANCELLED, "it is not wanted");
   };
   await assert.rejects(client.withPermit(api, cancelled));
   assert.equal((await client.getResource(api)).breakerState, BreakerState.CLOSED);

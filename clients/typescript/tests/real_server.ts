@@ -66,8 +66,12 @@ export async function startServer(...args: readonly string[]): Promise<RealServe
 }
 
 /** One more server over the Postgres of another. @param address undefined: any. */
-export async function startBeside(server: RealServer, address = "127.0.0.1:0"): Promise<RealServer> {
-  const process = start(["serve", "--listen", address], { INTERLOCK_DATABASE_URL: server.databaseUrl });
+export async function startBeside(
+  server: RealServer,
+  address = "127.0.0.1:0",
+  ...args: readonly string[]
+): Promise<RealServer> {
+  const process = start(["serve", "--listen", address, ...args], { INTERLOCK_DATABASE_URL: server.databaseUrl });
   const [listening] = await printed(process, [LINE]);
   return new RealServer(listening ?? "", undefined, process);
 }

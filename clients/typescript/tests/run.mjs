@@ -1,4 +1,4 @@
-// Compiles sources and tests and runs the tests that are named, or all of them.
+// Compiles sources and tests and runs the tests that are named, or all of them; with --build it only compiles.
 import { spawnSync } from "node:child_process";
 import { readdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -17,6 +17,9 @@ run(process.execPath, "generate.mjs");
 rmSync(join(root, "build"), { recursive: true, force: true });
 run(process.execPath, "node_modules/typescript/bin/tsc", "-p", "tsconfig.json");
 const wanted = process.argv.slice(2);
+if (wanted.includes("--build")) {
+  process.exit(0);
+}
 const tests = readdirSync(join(root, "build/tests"))
   .filter((name) => name.endsWith(".test.js"))
   .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))

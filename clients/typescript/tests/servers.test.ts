@@ -170,7 +170,7 @@ test("a worker whose only server is restarted reports the end of its work then",
     await within(started.promise);
     await server.kill();
     goOn.resolve();
-    // A call of the client shows that the outcome could not be told yet.
+    // A call of the client shows that the outcome could not be reported yet.
     await assert.rejects(client.getJob(jobId, { timeoutMs: 300 }), Unavailable);
     server = await startBeside(main, address);
     const job = await steady.waitJob(jobId, { waitMs: 20_000 });
@@ -194,7 +194,7 @@ test("a call waits for a server that starts later, and the log says so once", as
   const server = await startBeside(main, address);
   assert.equal((await within(reading)).jobId, jobId);
   assert.equal(lines.lines.length, 2, lines.lines.join("\n"));
-  assert.match(lines.lines[1] ?? "", /^info: a server answers at/);
+  assert.match(lines.lines[1] ?? "", /^warn: a server answers at .* again, after/);
   await client.close();
   await server.stop();
 });

@@ -1,5 +1,8 @@
 // The worker, against a scripted server.
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
 import { test } from "node:test";
 import {
   type Attempt,
@@ -106,7 +109,7 @@ test("while a stage that was leased alone runs, no other is leased", async () =>
   );
 });
 
-for (const [directive, reason, told] of [
+for (const [directive, reason, expected] of [
   [LeaseDirective.LOST, "lost", []],
   [LeaseDirective.CANCEL, "cancelled", ["releaseStage"]],
 ] as const) {
@@ -125,7 +128,7 @@ for (const [directive, reason, told] of [
       assert.equal(attempts[0]?.stopReason, reason);
       assert.deepEqual(
         server.calls.map((call) => call.name).filter((name) => ends.includes(name)),
-        told,
+        expected,
       );
     });
   });
@@ -218,7 +221,7 @@ test("a failure that is refused is reported without what can be wrong with it", 
   });
 });
 
-test("a handler that blocks the event loop is told about in the log", async () => {
+test("a handler that blocks the event loop is logged", async () => {
   const lines = new Lines();
   const handler = () => {
     const end = performance.now() + 1_700;
@@ -227,7 +230,7 @@ test("a handler that blocks the event loop is told about in the log", async () =
     }
     return {};
   };
-  const warning = /^warn: a handler blocked the event loop for \d\.\d s, and no lease can be renewed meanwhile/;
+  const warning = /^warn: a handler blocked the event loop for \d\.\d s, and no lease was renewed meanwhile/;
   const second = new Deferred();
   await withWorker(
     async (attempt) => {
@@ -246,6 +249,38 @@ test("a handler that blocks the event loop is told about in the log", async () =
     { concurrency: 2 },
     lines,
   );
+});
+
+test("a handler that never lets the event loop go is reported while it blocks", async () => {
+  await withFake(async (server) => {
+    server.offer("t");
+    // In a process of its own, because it blocks for good.
+    const program = `
+      import { Client, Worker } from ${JSON.stringify(new URL("../src/index.js", import.meta.url).href)};
+      const client = new Client({ address: ${JSON.stringify(server.address)} });
+      await new Worker(client).run(() => {
+        console.error("blocks");
+        for (;;) {}
+      });`;
+    const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    const exited = once(child, "exit");
+    try {
+      const lines = createInterface({ input: child.stderr })[Symbol.asyncIterator]();
+      const next = async () => (await within(lines.next(), "a line of the worker")).value as string;
+      let line = await next();
+      while (line !== "blocks") {
+        line = await next();
+      }
+      const began = performance.now();
+      assert.match(await next(), /^interlock: warning: a handler blocks the event loop, and no lease is renewed/);
+      assert.ok(performance.now() - began < 2_500);
+    } finally {
+      child.kill("SIGKILL");
+      await exited;
+    }
+  });
 });
 
 test("a second stop does not wait for the grace of the handlers", async () => {
