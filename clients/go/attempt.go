@@ -51,7 +51,9 @@ type Attempt struct {
 
 	mutex             sync.Mutex
 	stopReason        StopReason
+	stopped           time.Time
 	isReportingEnd    bool
+	isOverdueTold     bool
 	progress          *float64
 	message           *string
 	expires, due, had time.Time
@@ -93,6 +95,9 @@ func (a *Attempt) stop(reason StopReason) {
 	defer a.mutex.Unlock()
 	if a.isReportingEnd {
 		return
+	}
+	if a.stopped.IsZero() {
+		a.stopped = time.Now()
 	}
 	if a.stopReason == "" || reason == StoppedLost {
 		a.stopReason = reason

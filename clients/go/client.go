@@ -1,5 +1,5 @@
-// Package interlock is the client of Interlock, a gRPC coordination server: submit jobs of stages, follow them, and write
-// workers that lease them.
+// Package interlock is the client of Interlock, a gRPC coordination server: submit jobs of stages, follow them, write workers
+// that lease them, and record the timelines of live sessions.
 //
 // A thin layer over the generated stubs of interlock.v1 (package interlockv1): every rpc can be called through Call, which
 // adds request ids, retries and typed errors; Worker adds leases, heartbeats and shutdown, and Client.WithPermit locks,
@@ -45,7 +45,7 @@ type Options struct {
 	// Address is `https://HOST:PORT`, or without TLS `http://HOST:PORT` or `HOST:PORT`. Several addresses, separated by commas, are
 	// servers of one database, of which the first that answers is used. Empty: INTERLOCK_SERVER, else `127.0.0.1:50051`.
 	Address string
-	// Namespace is the namespace of jobs, queues, records and resources. Empty: INTERLOCK_NAMESPACE, else `default`.
+	// Namespace is the namespace of jobs, queues, records, resources and sessions. Empty: INTERLOCK_NAMESPACE, else `default`.
 	Namespace string
 	// APIKey is sent with each call. Empty: INTERLOCK_API_KEY, else none.
 	APIKey string
@@ -67,6 +67,7 @@ type Client struct {
 	Records      pb.RecordServiceClient
 	Permits      pb.PermitServiceClient
 	Transactions pb.TransactionServiceClient
+	Timelines    pb.TimelineServiceClient
 	Admin        pb.AdminServiceClient
 
 	connection *grpc.ClientConn
@@ -74,6 +75,8 @@ type Client struct {
 	timeout    time.Duration
 	log        *slog.Logger
 	backoff    jitter
+	outage     *outage
+	sequences  sequencer
 }
 
 // New prepares the connection; the first call opens it. An option that can never work is an error.
@@ -101,8 +104,9 @@ func New(options Options) (*Client, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		// A short backoff, so that a restarted server is found soon.
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
-			MinConnectTimeout: 2 * time.Second,
+			Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			// So that a port that says nothing is reported within two seconds.
+			MinConnectTimeout: 1800 * time.Millisecond,
 		}))
 	if err != nil {
 		return nil, err
@@ -113,6 +117,7 @@ func New(options Options) (*Client, error) {
 		Records:      pb.NewRecordServiceClient(connection),
 		Permits:      pb.NewPermitServiceClient(connection),
 		Transactions: pb.NewTransactionServiceClient(connection),
+		Timelines:    pb.NewTimelineServiceClient(connection),
 		Admin:        pb.NewAdminServiceClient(connection),
 		connection:   connection,
 		metadata:     metadata.MD{},
@@ -126,6 +131,7 @@ func New(options Options) (*Client, error) {
 	if client.log == nil {
 		client.log = slog.Default()
 	}
+	client.outage = &outage{address: address, connection: connection, log: client.log}
 	if namespace := or(options.Namespace, "INTERLOCK_NAMESPACE", ""); namespace != "" {
 		client.metadata.Set("interlock-namespace", namespace)
 	}
@@ -156,16 +162,24 @@ func Call[Request proto.Message, Response any](
 		defer cancel()
 		ctx = limited
 	}
-	deadline, _ := ctx.Deadline()
 	ctx = c.outgoing(ctx)
+	return repeat(ctx, c, func(trailer *metadata.MD) (Response, error) {
+		return method(ctx, request, grpc.Trailer(trailer))
+	})
+}
+
+// repeat makes an attempt until it succeeds, fails permanently, or the deadline of the context is over. It must be safe to repeat.
+func repeat[Response any](ctx context.Context, c *Client, attempt func(trailer *metadata.MD) (Response, error)) (Response, error) {
+	deadline, _ := ctx.Deadline()
 	var last error
 	for retry := 0; ; retry++ {
 		var trailer metadata.MD
-		response, err := method(ctx, request, grpc.Trailer(&trailer))
+		response, err := attempt(&trailer)
 		if err == nil {
+			c.outage.end()
 			return response, nil
 		}
-		err = fromRPC(err, trailer)
+		err = c.outage.notice(fromRPC(err, trailer))
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return response, context.Cause(ctx)
 		}

@@ -3,10 +3,13 @@ package interlock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,8 +22,16 @@ import (
 	pb "interlock/clients/go/interlockv1"
 )
 
+// runs counts the runs of tests, because -count repeats them on one server.
+var (
+	runs    sync.Map
+	lastRun atomic.Int64
+)
+
+// unique is a name that no other test and no other run of this test has.
 func unique(t *testing.T, prefix string) string {
-	return prefix + "-" + strings.ReplaceAll(t.Name(), "/", "-")
+	run, _ := runs.LoadOrStore(t, lastRun.Add(1))
+	return fmt.Sprintf("%s-%s-%d", prefix, strings.ReplaceAll(t.Name(), "/", "-"), run)
 }
 
 func submit(t *testing.T, c *interlock.Client, queue string) *pb.Job {
@@ -30,7 +41,7 @@ func submit(t *testing.T, c *interlock.Client, queue string) *pb.Job {
 }
 
 func TestJobOfDependentStagesRunsToItsEnd(t *testing.T) {
-	c, queue := client(t, shared.address), unique(t, "q")
+	c, queue := client(t, shared.Address), unique(t, "q")
 	type voice struct{ Text string }
 	working(t, &interlock.Worker{Client: c, Queues: []string{queue}}, func(_ context.Context, a *interlock.Attempt) (any, error) {
 		var said voice
@@ -56,7 +67,7 @@ func TestJobOfDependentStagesRunsToItsEnd(t *testing.T) {
 }
 
 func TestFailuresHaveTheirClassAndPanicsTheirStack(t *testing.T) {
-	c, queue := client(t, shared.address), unique(t, "q")
+	c, queue := client(t, shared.Address), unique(t, "q")
 	working(t, &interlock.Worker{Client: c, Queues: []string{queue}}, func(_ context.Context, a *interlock.Attempt) (any, error) {
 		switch a.Lease.GetKind() {
 		case "panics":
@@ -83,7 +94,7 @@ func TestFailuresHaveTheirClassAndPanicsTheirStack(t *testing.T) {
 }
 
 func TestCancelEndsTheContextOfTheHandler(t *testing.T) {
-	c, queue := client(t, shared.address), unique(t, "q")
+	c, queue := client(t, shared.Address), unique(t, "q")
 	reasons := make(chan error, 1)
 	worker := &interlock.Worker{Client: c, Queues: []string{queue}, LeaseDuration: 1500 * time.Millisecond}
 	working(t, worker, func(ctx context.Context, a *interlock.Attempt) (any, error) {
@@ -105,7 +116,7 @@ func TestCancelEndsTheContextOfTheHandler(t *testing.T) {
 }
 
 func TestWorkerThatStopsGivesItsStageBack(t *testing.T) {
-	c, queue := client(t, shared.address), unique(t, "q")
+	c, queue := client(t, shared.Address), unique(t, "q")
 	stop := working(t, &interlock.Worker{Client: c, Queues: []string{queue}}, untilStopped)
 	job := submit(t, c, queue)
 	running := func(job *pb.Job) bool { return job.GetStages()[0].GetState() == pb.StageState_STAGE_STATE_RUNNING }
@@ -118,9 +129,9 @@ func TestWorkerThatStopsGivesItsStageBack(t *testing.T) {
 }
 
 func TestWatchAndWorkerGoOnAtAnotherServerWhenTheirsIsKilled(t *testing.T) {
-	steady, queue := client(t, shared.address), unique(t, "q")
+	steady, queue := client(t, shared.Address), unique(t, "q")
 	first, second := beside(t, "127.0.0.1:0"), beside(t, "127.0.0.1:0")
-	c := client(t, first.address+","+second.address)
+	c := client(t, first.Address+","+second.Address)
 	proceed := make(chan struct{})
 	worker := &interlock.Worker{Client: c, Queues: []string{queue}, LeaseDuration: 3 * time.Second}
 	working(t, worker, func(_ context.Context, a *interlock.Attempt) (any, error) {
@@ -141,7 +152,7 @@ func TestWatchAndWorkerGoOnAtAnotherServerWhenTheirsIsKilled(t *testing.T) {
 		last = update.Job.GetVersion()
 		states = append(states, strings.TrimPrefix(update.Job.GetState().String(), "JOB_STATE_"))
 		if update.Job.GetProgress() == 0.5 {
-			first.kill()
+			first.Kill()
 			close(proceed)
 		}
 	}
@@ -152,7 +163,7 @@ func TestWatchAndWorkerGoOnAtAnotherServerWhenTheirsIsKilled(t *testing.T) {
 }
 
 func TestWatchGoesOnWhenItsServerIsKilledAndStartedAgain(t *testing.T) {
-	steady, address := client(t, shared.address), freeAddress(t)
+	steady, address := client(t, shared.Address), freeAddress(t)
 	only := beside(t, address)
 	job := submit(t, steady, unique(t, "q"))
 	var states []pb.JobState
@@ -162,7 +173,7 @@ func TestWatchGoesOnWhenItsServerIsKilledAndStartedAgain(t *testing.T) {
 		}
 		states = append(states, update.Job.GetState())
 		if len(states) == 1 {
-			only.kill()
+			only.Kill()
 			must[*pb.Job](t)(steady.CancelJob(bounded(t), job.GetJobId(), "", 0))
 			beside(t, address)
 		}
@@ -173,7 +184,7 @@ func TestWatchGoesOnWhenItsServerIsKilledAndStartedAgain(t *testing.T) {
 }
 
 func TestErrorsAreToldByReason(t *testing.T) {
-	c := client(t, shared.address)
+	c := client(t, shared.Address)
 	_, err := c.GetJob(bounded(t), "missing")
 	if !errors.Is(err, interlock.ErrNotFound) || errors.Is(err, interlock.ErrConflict) {
 		t.Fatal(err)
@@ -200,7 +211,7 @@ func TestErrorsAreToldByReason(t *testing.T) {
 }
 
 func TestPermitsLockAreRenewedAndReportTheirLoss(t *testing.T) {
-	c, doc := client(t, shared.address), unique(t, "doc")
+	c, doc := client(t, shared.Address), unique(t, "doc")
 	claims := []*pb.PermitClaim{interlock.Claim(doc, 1)}
 	options := interlock.PermitOptions{TTL: time.Second, Wait: 20 * time.Second}
 	err := c.WithPermit(bounded(t), claims, options, func(ctx context.Context, permit *interlock.Permit) error {
@@ -239,7 +250,7 @@ func TestPermitsLockAreRenewedAndReportTheirLoss(t *testing.T) {
 }
 
 func TestFailuresOfBodiesOpenABreaker(t *testing.T) {
-	c, api := client(t, shared.address), unique(t, "api")
+	c, api := client(t, shared.Address), unique(t, "api")
 	policy := &pb.ResourcePolicy{Breaker: &pb.CircuitBreaker{FailureThreshold: proto.Int32(1), OpenDuration: durationpb.New(time.Minute)}}
 	if _, err := interlock.Call(bounded(t), c, c.Permits.UpdateResource, &pb.UpdateResourceRequest{Name: api, Policy: policy}); err != nil {
 		t.Fatal(err)
@@ -275,7 +286,7 @@ func TestResponsesBecomeFailures(t *testing.T) {
 }
 
 func TestManyOutcomesWithoutAllOrNoneHaveRequestIDsOfTheirOwn(t *testing.T) {
-	c := client(t, shared.address)
+	c := client(t, shared.Address)
 	complete := &pb.CompleteStageRequest{Target: &pb.StageTarget{Target: &pb.StageTarget_LeaseToken{LeaseToken: "no token"}}}
 	outcome := &pb.StageOutcome{Outcome: &pb.StageOutcome_CompleteStage{CompleteStage: complete}}
 	request := &pb.CompleteStagesRequest{Outcomes: []*pb.StageOutcome{outcome}}

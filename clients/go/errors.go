@@ -52,11 +52,25 @@ var (
 	ErrAlreadyExists     error = &Error{Code: codes.AlreadyExists}
 	ErrResourceExhausted error = &Error{Code: codes.ResourceExhausted}
 	ErrUnavailable       error = &Error{Code: codes.Unavailable}
+	// ErrFailedPrecondition: the state does not allow the call, for any reason.
+	ErrFailedPrecondition error = &Error{Code: codes.FailedPrecondition}
+	// ErrDeadlineExceeded: the deadline passed; MaybeApplied says whether a write may have happened.
+	ErrDeadlineExceeded error = &Error{Code: codes.DeadlineExceeded}
+	// ErrInternal: a bug in the server; the message has an id that is also in the log of the server.
+	ErrInternal error = &Error{Code: codes.Internal}
+	// ErrNamespaceNotFound: the namespace does not exist; it is ErrNotFound too.
+	ErrNamespaceNotFound error = &Error{Code: codes.NotFound, Reason: "NAMESPACE_NOT_FOUND"}
+	// ErrJobNotFound: the job does not exist; it is ErrNotFound too.
+	ErrJobNotFound error = &Error{Code: codes.NotFound, Reason: "JOB_NOT_FOUND"}
 	// ErrLeaseLost: the lease is not the newest of its stage. Stop the work.
 	ErrLeaseLost error = &Error{Code: codes.FailedPrecondition, Reason: "LEASE_LOST"}
 	// ErrPermitLost: the permit has expired or was revoked, and another holder may have one. Stop the work.
 	ErrPermitLost error = &Error{Code: codes.FailedPrecondition, Reason: "PERMIT_LOST"}
-	// ErrInvalidTransition: the job or stage is in a state that does not allow the call; Metadata["state"] says which.
+	// ErrSessionNotFound and ErrSegmentNotFound say which of the two does not exist; both are ErrNotFound too.
+	ErrSessionNotFound error = &Error{Code: codes.NotFound, Reason: "SESSION_NOT_FOUND"}
+	ErrSegmentNotFound error = &Error{Code: codes.NotFound, Reason: "SEGMENT_NOT_FOUND"}
+	// ErrInvalidTransition: the job, stage, session or segment is in a state that does not allow the call, such as an append to a
+	// session that has ended; Metadata["state"] says which.
 	ErrInvalidTransition error = &Error{Code: codes.FailedPrecondition, Reason: "INVALID_TRANSITION"}
 	// ErrVersionMismatch: read again and decide again; Metadata["actual"] is the current version.
 	ErrVersionMismatch error = &Error{Code: codes.Aborted, Reason: "VERSION_MISMATCH"}
@@ -102,12 +116,12 @@ func fromRPC(err error, trailer metadata.MD) error {
 	if known := (*Error)(nil); errors.As(err, &known) {
 		return err
 	}
-	told, ok := status.FromError(err)
+	reported, ok := status.FromError(err)
 	if !ok {
 		return err
 	}
-	found := &Error{Code: told.Code(), Message: told.Message()}
-	for _, detail := range told.Details() {
+	found := &Error{Code: reported.Code(), Message: reported.Message()}
+	for _, detail := range reported.Details() {
 		found.read(detail)
 	}
 	for _, value := range trailer.Get(pushback) {

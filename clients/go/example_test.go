@@ -6,6 +6,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"time"
 
@@ -101,4 +102,59 @@ func ExampleClient_WithPermit() {
 	record, failed := client.GetRecord(ctx, "docs", "doc-9")
 	fmt.Println(err, failed, record.GetFields()["edits"].GetNumberValue())
 	// Output: <nil> <nil> 1
+}
+
+// A bot that writes down a meeting: captions while somebody speaks, then the final set, and a front end that follows.
+func ExampleSession() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	client, err := interlock.New(interlock.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+
+	session := client.Session("standup") // its first append creates it
+	caption := &pb.Segment{Key: "ann-1", Kind: interlock.Transcript, Speaker: "Ann", Language: "en", Start: interlock.At(1200 * time.Millisecond)}
+	for _, text := range []string{"Good", "Good mor"} {
+		caption.Text = text
+		if _, err := session.Interim(ctx, caption); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// All or none. Without sequences, a FINAL replaces each INTERIM of its key, and no late one comes after it.
+	caption.Text, caption.End = "Good morning", interlock.At(2500*time.Millisecond)
+	translation := &pb.Segment{Key: "ann-1-de", Kind: interlock.Translation, ParentKey: &caption.Key, Language: "de", Text: "Guten Morgen"}
+	if _, err := session.Final(ctx, caption, translation); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := session.End(ctx); err != nil {
+		log.Fatal(err)
+	}
+	for update, err := range session.Watch(ctx, interlock.WatchOptions{}) { // resumes on any server, ends with the session
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, segment := range update.Segments {
+			fmt.Println(segment.GetKey(), segment.GetText())
+		}
+	}
+	for match, err := range client.SearchSegments(ctx, "morning", interlock.SearchOptions{Filter: "session_id = standup"}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(match.GetSegment().GetSpeaker()+":", interlock.Marked(match, "*", "*"))
+	}
+	err = session.Export(ctx, os.Stdout, interlock.WebVTT, "en")
+	fmt.Println(err)
+	// Output:
+	// ann-1 Good morning
+	// ann-1-de Guten Morgen
+	// Ann: Good *morning*
+	// WEBVTT
+	//
+	// 00:00:01.200 --> 00:00:02.500
+	// <v Ann>Good morning
+	//
+	// <nil>
 }

@@ -2,9 +2,7 @@ package interlock
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -14,7 +12,6 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	pb "interlock/clients/go/interlockv1"
 )
@@ -85,13 +82,13 @@ func retryAfter(header string, now time.Time) time.Duration {
 // left out or shortened, and the message names them.
 func failureOf(err error) *pb.Failure {
 	failure := &pb.Failure{FailureClass: classOf(err), Message: cut(err.Error(), messageBytes)}
-	if told := (*StageError)(nil); errors.As(err, &told) {
-		failure.FailureClass, failure.Message, failure.Code = told.Class, cut(told.Message, messageBytes), cut(told.Code, codeBytes)
-		if told.RetryAfter > 0 {
-			failure.RetryAfter = durationpb.New(min(told.RetryAfter, longestRetry))
+	if failed := (*StageError)(nil); errors.As(err, &failed) {
+		failure.FailureClass, failure.Message, failure.Code = failed.Class, cut(failed.Message, messageBytes), cut(failed.Code, codeBytes)
+		if failed.RetryAfter > 0 {
+			failure.RetryAfter = durationpb.New(min(failed.RetryAfter, longestRetry))
 		}
-		if told.Details != nil {
-			details, err := document("details", told.Details)
+		if failed.Details != nil {
+			details, err := document("details", failed.Details)
 			if err != nil {
 				note := cut("details were left out: "+err.Error(), messageBytes/4)
 				failure.Message = cut(failure.Message, messageBytes-len(note)-3) + " (" + note + ")"
@@ -133,47 +130,4 @@ func cut(text string, limit int) string {
 		limit--
 	}
 	return text[:limit]
-}
-
-// Document is the JSON object that encoding/json makes of a struct or a map, as a message.
-func Document(value any) (*structpb.Struct, error) {
-	if value == nil {
-		return nil, nil
-	}
-	encoded, err := json.Marshal(value)
-	if err != nil {
-		return nil, err
-	}
-	if string(encoded) == "null" {
-		return nil, nil
-	}
-	found := &structpb.Struct{}
-	if err := found.UnmarshalJSON(encoded); err != nil {
-		return nil, fmt.Errorf("a document is what JSON calls an object: %w", err)
-	}
-	return found, nil
-}
-
-// document is a value of the caller within the server's limit. `name` is for the error.
-func document(name string, value any) (*structpb.Struct, error) {
-	found, err := Document(value)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if encoded, err := found.MarshalJSON(); err == nil && len(encoded) > 2*documentBytes {
-		return nil, fmt.Errorf("%s: the document has %d bytes as JSON, %d are allowed", name, len(encoded), documentBytes)
-	}
-	return found, nil
-}
-
-// decode fills a value of the caller from a document.
-func decode(from *structpb.Struct, into any) error {
-	if from == nil {
-		from = &structpb.Struct{}
-	}
-	encoded, err := from.MarshalJSON()
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(encoded, into)
 }

@@ -3,6 +3,7 @@ package interlock
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -13,7 +14,8 @@ import (
 )
 
 // Field makes operations on a field of a record, as in interlock.Field("views").Increment(1). FieldOperation in the protos
-// has the rules. Values are those of structpb.NewValue: it panics for others, which are mistakes of the program.
+// has the rules. Values are what encoding/json takes. One that it refuses, and a whole number that a double cannot hold, is a mistake
+// of the program: it panics.
 type Field string
 
 // Set sets the field to a value.
@@ -56,8 +58,13 @@ func (f Field) Minimum(bound float64) *pb.FieldOperation {
 	return &pb.FieldOperation{Field: string(f), Operation: &pb.FieldOperation_Minimum{Minimum: bound}}
 }
 
+// Merge merges a patch into the object; nil removes a member.
+func (f Field) Merge(patch map[string]any) *pb.FieldOperation {
+	return &pb.FieldOperation{Field: string(f), Operation: &pb.FieldOperation_Merge{Merge: f.value(patch).GetStructValue()}}
+}
+
 func (f Field) value(value any) *structpb.Value {
-	found, err := structpb.NewValue(value)
+	found, err := documentValue(value)
 	if err != nil {
 		panic(fmt.Sprintf("interlock: field %q: %v", string(f), err))
 	}
@@ -79,10 +86,56 @@ func (c *Client) UpdateRecord(ctx context.Context, request *pb.UpdateRecordReque
 	return response.GetRecord(), err
 }
 
+// UpdateRecords applies up to 500 updates in order, all or none. Errors are those of UpdateRecord; Metadata["index"] is the
+// position of the update.
+func (c *Client) UpdateRecords(ctx context.Context, updates ...*pb.UpdateRecordRequest) ([]*pb.Record, error) {
+	response, err := Call(ctx, c, c.Records.BatchUpdateRecords, &pb.BatchUpdateRecordsRequest{Updates: updates})
+	records := make([]*pb.Record, 0, len(response.GetResults()))
+	for _, result := range response.GetResults() {
+		records = append(records, result.GetRecord())
+	}
+	return records, err
+}
+
+// WriteRecords applies up to 500 updates independently; each result has a status. Each update gets a request id.
+func (c *Client) WriteRecords(ctx context.Context, updates ...*pb.UpdateRecordRequest) ([]*pb.RecordWriteResult, error) {
+	request := &pb.BatchWriteRecordsRequest{}
+	for _, update := range updates {
+		request.Updates = append(request.Updates, withRequestID(update))
+	}
+	response, err := Call(ctx, c, c.Records.BatchWriteRecords, request)
+	return response.GetResults(), err
+}
+
+// DeleteRecord deletes a record. Errors: ErrNotFound.
+func (c *Client) DeleteRecord(ctx context.Context, collection, recordID string) error {
+	_, err := Call(ctx, c, c.Records.DeleteRecord, &pb.DeleteRecordRequest{Collection: collection, RecordId: recordID})
+	return err
+}
+
 // GetRecord reads a record. Errors: ErrNotFound.
-func (c *Client) GetRecord(ctx context.Context, collection, recordID string) (*pb.Record, error) {
-	response, err := Call(ctx, c, c.Records.GetRecord, &pb.GetRecordRequest{Collection: collection, RecordId: recordID})
+func (c *Client) GetRecord(ctx context.Context, collection, recordID string, options ...ReadOption) (*pb.Record, error) {
+	request := &pb.GetRecordRequest{
+		Collection: collection, RecordId: recordID, MaxStaleness: duration(readWith(options).maxStaleness),
+	}
+	response, err := Call(ctx, c, c.Records.GetRecord, request)
 	return response.GetRecord(), err
+}
+
+// ListRecords iterates over the records of a collection that match a filter, page by page. Empty `filter`: all; empty
+// `orderBy`: by record id.
+func (c *Client) ListRecords(
+	ctx context.Context, collection, filter, orderBy string, options ...ReadOption,
+) iter.Seq2[*pb.Record, error] {
+	maxStaleness := duration(readWith(options).maxStaleness)
+	return pages(func(token string) ([]*pb.Record, string, error) {
+		request := &pb.ListRecordsRequest{
+			Collection: collection, Filter: filter, OrderBy: orderBy, MaxStaleness: maxStaleness, PageSize: pageSize,
+			PageToken: token,
+		}
+		page, err := Call(ctx, c, c.Records.ListRecords, request)
+		return page.GetRecords(), page.GetNextPageToken(), err
+	})
 }
 
 // Fences are the lease and the permit that must be held for a commit. Empty: none.

@@ -2,22 +2,27 @@ package interlock
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"iter"
+	"slices"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "interlock/clients/go/interlockv1"
 )
 
 // WatchOptions are the options of a watch. The zero value has the defaults.
 type WatchOptions struct {
-	// FromVersion is the version that the caller already knows. 0: the job is read first.
+	// FromVersion is the version of the job or session that the caller already knows; only for Watch and Session.Watch. 0: it is read
+	// first.
 	FromVersion int64
+	// FromCreateTime is the create time of the session that the caller knows; only for Session.Watch with FromVersion. A session that was
+	// deleted and created again counts its versions from 1, and only this tells the two apart. Nil: only versions are compared.
+	FromCreateTime *timestamppb.Timestamp
 	// Silence is the time without a message after which a stream is closed and resumed. 0: 60 s, three times the default
 	// keepalive of the server.
 	Silence time.Duration
@@ -35,6 +40,50 @@ type JobUpdate struct {
 	Gap bool
 }
 
+// JobProgress is what front ends show of a job.
+type JobProgress struct {
+	// Progress is 0 to 1. It never decreases within a run.
+	Progress float64
+	State    pb.JobState
+	// Running are the stages that run, in the order of the job.
+	Running []*pb.Stage
+}
+
+// Progress follows the progress, state and running stages of a job: an update for each change of these. Errors are those of
+// Watch.
+func (c *Client) Progress(ctx context.Context, jobID string, options WatchOptions) iter.Seq2[JobProgress, error] {
+	return func(yield func(JobProgress, error) bool) {
+		var last *JobProgress
+		for update, err := range c.Watch(ctx, jobID, options) {
+			if err != nil {
+				yield(JobProgress{}, err)
+				return
+			}
+			now := JobProgress{Progress: update.Job.GetProgress(), State: update.Job.GetState()}
+			for _, stage := range update.Job.GetStages() {
+				if stage.GetState() == pb.StageState_STAGE_STATE_RUNNING {
+					now.Running = append(now.Running, stage)
+				}
+			}
+			if last != nil && last.isSame(now) {
+				continue
+			}
+			last = &now
+			if !yield(now, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (p *JobProgress) isSame(other JobProgress) bool {
+	return p.Progress == other.Progress && p.State == other.State &&
+		slices.EqualFunc(p.Running, other.Running, func(a, b *pb.Stage) bool {
+			return a.GetName() == b.GetName() && a.GetProgress() == b.GetProgress() && a.GetMessage() == b.GetMessage() &&
+				a.GetLease().GetWorkerId() == b.GetLease().GetWorkerId()
+		})
+}
+
 // IsTerminal says whether a job in this state has ended.
 func IsTerminal(state pb.JobState) bool {
 	return state == pb.JobState_JOB_STATE_SUCCEEDED || state == pb.JobState_JOB_STATE_FAILED ||
@@ -49,110 +98,24 @@ func IsTerminal(state pb.JobState) bool {
 //
 // Changes do not carry labels, priority, result, the times of the job, and artifacts: these are as of the last full read.
 func (c *Client) Watch(ctx context.Context, jobID string, options WatchOptions) iter.Seq2[JobUpdate, error] {
-	if options.Silence == 0 {
-		options.Silence = time.Minute
-	}
-	if options.Patience == 0 {
-		options.Patience = 2 * time.Minute
-	}
 	return func(yield func(JobUpdate, error) bool) {
 		at := &position{job: &pb.Job{JobId: jobID, Version: options.FromVersion, StagesTruncated: options.FromVersion > 0}}
-		retry, failingSince, hasWorked := 0, time.Time{}, false
-		for {
-			worked, isOver, err := c.watchOnce(ctx, at, options.Silence, yield)
-			if isOver {
-				return
+		open := func(ctx context.Context) (grpc.ServerStreamingClient[pb.WatchJobResponse], error) {
+			return c.Jobs.WatchJob(ctx, &pb.WatchJobRequest{JobId: jobID, FromVersion: at.from()})
+		}
+		take := func(response *pb.WatchJobResponse) (step, error) {
+			wasLost := at.mustReread
+			update, err := at.take(response)
+			if err != nil {
+				return step{}, err
 			}
-			if ctx.Err() != nil {
-				yield(JobUpdate{}, context.Cause(ctx))
-				return
-			}
-			if worked {
-				retry, failingSince, hasWorked = 0, time.Time{}, true
-			}
-			if failingSince.IsZero() {
-				failingSince = time.Now()
-			}
-			wait := c.backoff.wait(retry, err)
-			retry++
-			if !canBeResumed(err, hasWorked) || time.Since(failingSince)+wait > options.Patience {
-				yield(JobUpdate{}, err)
-				return
-			}
-			if err := sleep(ctx, wait); err != nil {
-				yield(JobUpdate{}, err)
-				return
-			}
+			isOver := update != nil && (!yield(*update, nil) || IsTerminal(update.Job.GetState()))
+			return step{isInOrder: !wasLost, isOver: isOver}, nil
+		}
+		if err := follow(ctx, c, options, open, take, at.canEnd); err != nil {
+			yield(JobUpdate{}, err)
 		}
 	}
-}
-
-// errBroken marks an inconsistent stream, which is restarted.
-var errBroken = errors.New("the stream broke")
-
-// watchOnce reads one stream to its end. `worked`: something in order was read. `isOver`: the watch has ended, or its
-// reader has left.
-func (c *Client) watchOnce(
-	ctx context.Context, at *position, silence time.Duration, yield func(JobUpdate, error) bool,
-) (worked, isOver bool, err error) {
-	ctx, cancel := context.WithCancelCause(c.outgoing(ctx))
-	defer cancel(nil)
-	silent := time.AfterFunc(silence, func() { cancel(errBroken) })
-	defer silent.Stop()
-	stream, err := c.Jobs.WatchJob(ctx, &pb.WatchJobRequest{JobId: at.job.GetJobId(), FromVersion: at.from()})
-	if err != nil {
-		return false, false, fromRPC(err, nil)
-	}
-	for {
-		response, err := stream.Recv()
-		silent.Reset(silence)
-		if errors.Is(err, io.EOF) {
-			if at.canEnd() {
-				return worked, true, nil
-			}
-			return worked, false, fmt.Errorf("%w: it ended before the job did", errBroken)
-		}
-		if errors.Is(context.Cause(ctx), errBroken) {
-			return worked, false, fmt.Errorf("%w: nothing was heard for %s", errBroken, silence)
-		}
-		if err != nil {
-			return worked, false, fromRPC(err, stream.Trailer())
-		}
-		wasLost := at.mustReread
-		update, err := at.take(response)
-		if err != nil {
-			return worked, false, err
-		}
-		worked = worked || !wasLost
-		if update != nil && (!yield(*update, nil) || IsTerminal(update.Job.GetState())) {
-			return worked, true, nil
-		}
-	}
-}
-
-// canBeResumed says whether a stream with this error is to be restarted. Proxies and stopping servers also end streams with
-// CANCELLED, UNKNOWN or INTERNAL, without a reason of Interlock. If no message ever came, such an error rather means a wrong
-// address or proxy, which retries would only hide.
-func canBeResumed(err error, hasWorked bool) bool {
-	if errors.Is(err, errBroken) {
-		return true
-	}
-	failed := (*Error)(nil)
-	if !errors.As(err, &failed) {
-		return false
-	}
-	switch failed.Code {
-	case codes.Unavailable:
-		return !failed.RetryForbidden
-	case codes.DeadlineExceeded:
-		return true
-	case codes.ResourceExhausted:
-		// Without a time to retry it is a fixed limit, which a wait does not change.
-		return failed.RetryAfter > 0 && !failed.RetryForbidden
-	case codes.Canceled, codes.Unknown, codes.Internal:
-		return hasWorked && failed.Reason == ""
-	}
-	return false
 }
 
 // position is the position of a watch in the changes of a job.
@@ -221,17 +184,7 @@ func (p *position) change(change *pb.JobChange) (*JobUpdate, error) {
 		return nil, p.lose("version %d was never sent", change.GetPreviousVersion())
 	}
 	job := proto.Clone(p.job).(*pb.Job)
-	if change.GetRun() != job.GetRun() {
-		// Changes do not carry these, and the values of the previous run do not apply to this one.
-		job.Result, job.StartTime, job.EndTime, job.ExpireTime, job.CancelDeadlineTime, job.CancelReason = nil, nil, nil, nil, nil, ""
-		job.Progress = change.GetProgress()
-	}
-	// History written by older servers has no progress.
-	job.Progress = max(job.GetProgress(), change.GetProgress())
-	job.Run, job.Version, job.State, job.Failure = change.GetRun(), change.GetVersion(), change.GetState(), change.GetFailure()
-	if change.GetStageCounts() != nil {
-		job.StageCounts = change.GetStageCounts()
-	}
+	apply(job, change)
 	job.StagesTruncated = job.GetStagesTruncated() || change.GetStagesTruncated()
 	places := make(map[string]int, len(job.GetStages()))
 	for place, stage := range job.GetStages() {
@@ -252,6 +205,21 @@ func (p *position) change(change *pb.JobChange) (*JobUpdate, error) {
 	}
 	p.job = job
 	return p.update(change), nil
+}
+
+// apply applies a change to a job, except for its stages.
+func apply(job *pb.Job, change *pb.JobChange) {
+	if change.GetRun() != job.GetRun() {
+		// Changes do not carry these, and the values of the previous run do not apply to this one.
+		job.Result, job.StartTime, job.EndTime, job.ExpireTime, job.CancelDeadlineTime, job.CancelReason = nil, nil, nil, nil, nil, ""
+		job.Progress = change.GetProgress()
+	}
+	// History written by older servers has no progress.
+	job.Progress = max(job.GetProgress(), change.GetProgress())
+	job.Run, job.Version, job.State, job.Failure = change.GetRun(), change.GetVersion(), change.GetState(), change.GetFailure()
+	if change.GetStageCounts() != nil {
+		job.StageCounts = change.GetStageCounts()
+	}
 }
 
 func (p *position) update(change *pb.JobChange) *JobUpdate {

@@ -60,6 +60,30 @@ type Worker struct {
 	request *pb.LeaseStagesRequest
 }
 
+// runningIDs counts the workers of this program that run, by id.
+type runningIDs struct {
+	mutex  sync.Mutex
+	counts map[string]int
+}
+
+var ids = runningIDs{counts: map[string]int{}}
+
+// add returns whether no other worker has the id.
+func (r *runningIDs) add(id string) bool {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.counts[id]++
+	return r.counts[id] == 1
+}
+
+func (r *runningIDs) remove(id string) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if r.counts[id]--; r.counts[id] == 0 {
+		delete(r.counts, id)
+	}
+}
+
 // Run works until the context is done, which is no error; signal.NotifyContext makes one of SIGTERM. Then handlers have
 // Grace to end, and the stages of the others are given back. No stage stays leased, even if the response
 // with its lease was lost. Errors: work can never be leased, such as ErrNotFound for a namespace that does not exist.
@@ -78,9 +102,15 @@ func (w *Worker) Run(ctx context.Context, handler Handler) error {
 		defer close(renewing)
 		w.keepLeases(background)
 	}()
+	go w.reportOverdue(background)
 	w.Client.log.Info("interlock: the worker takes stages", "worker", w.ID, "queues", w.Queues)
+	if !ids.add(w.ID) {
+		w.Client.log.Warn("interlock: two workers of this program are called " + w.ID + ": give each its own ID")
+	}
+	defer ids.remove(w.ID)
 	err := w.takeWork(ctx, background, handler)
 	w.giveBack(background)
+	w.Client.log.Info("interlock: the worker takes no more stages", "worker", w.ID, "running", w.count(), "grace", w.grace().Round(time.Millisecond))
 	w.drain()
 	stop()
 	<-renewing
@@ -256,12 +286,16 @@ func handled(ctx context.Context, handler Handler, attempt *Attempt) (outcome an
 	return handler(ctx, attempt)
 }
 
-func (w *Worker) drain() {
-	grace := w.Grace
-	if grace == 0 {
-		grace = 10 * time.Second
+// grace is the time for handlers to end at a shutdown.
+func (w *Worker) grace() time.Duration {
+	if w.Grace == 0 {
+		return 10 * time.Second
 	}
-	if w.await(grace) {
+	return max(0, w.Grace)
+}
+
+func (w *Worker) drain() {
+	if w.await(w.grace()) {
 		return
 	}
 	for _, attempt := range w.attempts() {

@@ -149,6 +149,98 @@ func (ApiKeyState) EnumDescriptor() ([]byte, []int) {
 	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{1}
 }
 
+// Request message of AdminService.ClearSessionCache.
+type ClearSessionCacheRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session. Required.
+	SessionId     string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearSessionCacheRequest) Reset() {
+	*x = ClearSessionCacheRequest{}
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearSessionCacheRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearSessionCacheRequest) ProtoMessage() {}
+
+func (x *ClearSessionCacheRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearSessionCacheRequest.ProtoReflect.Descriptor instead.
+func (*ClearSessionCacheRequest) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ClearSessionCacheRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+// Response message of AdminService.ClearSessionCache.
+type ClearSessionCacheResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of segments that were removed.
+	ClearedCount  int64 `protobuf:"varint,1,opt,name=cleared_count,json=clearedCount,proto3" json:"cleared_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearSessionCacheResponse) Reset() {
+	*x = ClearSessionCacheResponse{}
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearSessionCacheResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearSessionCacheResponse) ProtoMessage() {}
+
+func (x *ClearSessionCacheResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearSessionCacheResponse.ProtoReflect.Descriptor instead.
+func (*ClearSessionCacheResponse) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ClearSessionCacheResponse) GetClearedCount() int64 {
+	if x != nil {
+		return x.ClearedCount
+	}
+	return 0
+}
+
 // Request message of AdminService.GetServerInfo.
 type GetServerInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -158,7 +250,7 @@ type GetServerInfoRequest struct {
 
 func (x *GetServerInfoRequest) Reset() {
 	*x = GetServerInfoRequest{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[0]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -170,7 +262,7 @@ func (x *GetServerInfoRequest) String() string {
 func (*GetServerInfoRequest) ProtoMessage() {}
 
 func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[0]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -183,7 +275,7 @@ func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetServerInfoRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{0}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{2}
 }
 
 // Response message of AdminService.GetServerInfo.
@@ -202,7 +294,7 @@ type GetServerInfoResponse struct {
 
 func (x *GetServerInfoResponse) Reset() {
 	*x = GetServerInfoResponse{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[1]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -214,7 +306,7 @@ func (x *GetServerInfoResponse) String() string {
 func (*GetServerInfoResponse) ProtoMessage() {}
 
 func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[1]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -227,7 +319,7 @@ func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetServerInfoResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{1}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetServerInfoResponse) GetVersion() string {
@@ -319,14 +411,24 @@ type ServerLimits struct {
 	// The most outcomes in a CompleteStages, and in a message of a Work stream.
 	OutcomesPerCall int32 `protobuf:"varint,32,opt,name=outcomes_per_call,json=outcomesPerCall,proto3" json:"outcomes_per_call,omitempty"`
 	// The largest capacity of a Work stream.
-	WorkCapacity  int32 `protobuf:"varint,33,opt,name=work_capacity,json=workCapacity,proto3" json:"work_capacity,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	WorkCapacity int32 `protobuf:"varint,33,opt,name=work_capacity,json=workCapacity,proto3" json:"work_capacity,omitempty"`
+	// The most segments in an AppendSegments, a WriteSegments, and a message of an ImportSegments.
+	SegmentsPerCall int32 `protobuf:"varint,34,opt,name=segments_per_call,json=segmentsPerCall,proto3" json:"segments_per_call,omitempty"`
+	// The longest text of a segment, in bytes.
+	SegmentTextBytes int64 `protobuf:"varint,35,opt,name=segment_text_bytes,json=segmentTextBytes,proto3" json:"segment_text_bytes,omitempty"`
+	// The most words of a segment.
+	WordsPerSegment int32 `protobuf:"varint,36,opt,name=words_per_segment,json=wordsPerSegment,proto3" json:"words_per_segment,omitempty"`
+	// The largest recording in a segment, in bytes. Larger ones are named by their address.
+	InlineDataBytes int64 `protobuf:"varint,37,opt,name=inline_data_bytes,json=inlineDataBytes,proto3" json:"inline_data_bytes,omitempty"`
+	// The most segments that a session ever has, deleted ones included.
+	SegmentsPerSession int64 `protobuf:"varint,38,opt,name=segments_per_session,json=segmentsPerSession,proto3" json:"segments_per_session,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ServerLimits) Reset() {
 	*x = ServerLimits{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[2]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -338,7 +440,7 @@ func (x *ServerLimits) String() string {
 func (*ServerLimits) ProtoMessage() {}
 
 func (x *ServerLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[2]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -351,7 +453,7 @@ func (x *ServerLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerLimits.ProtoReflect.Descriptor instead.
 func (*ServerLimits) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{2}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ServerLimits) GetReceiveBytes() int64 {
@@ -585,6 +687,41 @@ func (x *ServerLimits) GetWorkCapacity() int32 {
 	return 0
 }
 
+func (x *ServerLimits) GetSegmentsPerCall() int32 {
+	if x != nil {
+		return x.SegmentsPerCall
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetSegmentTextBytes() int64 {
+	if x != nil {
+		return x.SegmentTextBytes
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetWordsPerSegment() int32 {
+	if x != nil {
+		return x.WordsPerSegment
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetInlineDataBytes() int64 {
+	if x != nil {
+		return x.InlineDataBytes
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetSegmentsPerSession() int64 {
+	if x != nil {
+		return x.SegmentsPerSession
+	}
+	return 0
+}
+
 // Request message of AdminService.GetStatistics.
 type GetStatisticsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -594,7 +731,7 @@ type GetStatisticsRequest struct {
 
 func (x *GetStatisticsRequest) Reset() {
 	*x = GetStatisticsRequest{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[3]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +743,7 @@ func (x *GetStatisticsRequest) String() string {
 func (*GetStatisticsRequest) ProtoMessage() {}
 
 func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[3]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +756,7 @@ func (x *GetStatisticsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatisticsRequest.ProtoReflect.Descriptor instead.
 func (*GetStatisticsRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{3}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{5}
 }
 
 // Response message of AdminService.GetStatistics. Counters count from start_time and only grow; the rest is as of now.
@@ -646,14 +783,18 @@ type GetStatisticsResponse struct {
 	// Permits.
 	Permits *PermitStatistics `protobuf:"bytes,10,opt,name=permits,proto3" json:"permits,omitempty"`
 	// The rate limits of clients.
-	RateLimits    *RateLimitStatistics `protobuf:"bytes,11,opt,name=rate_limits,json=rateLimits,proto3" json:"rate_limits,omitempty"`
+	RateLimits *RateLimitStatistics `protobuf:"bytes,11,opt,name=rate_limits,json=rateLimits,proto3" json:"rate_limits,omitempty"`
+	// The cache of segments of timelines.
+	SegmentCache *SegmentCacheStatistics `protobuf:"bytes,12,opt,name=segment_cache,json=segmentCache,proto3" json:"segment_cache,omitempty"`
+	// The calls of TimelineService.
+	Timelines     *TimelineStatistics `protobuf:"bytes,13,opt,name=timelines,proto3" json:"timelines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatisticsResponse) Reset() {
 	*x = GetStatisticsResponse{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[4]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +806,7 @@ func (x *GetStatisticsResponse) String() string {
 func (*GetStatisticsResponse) ProtoMessage() {}
 
 func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[4]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +819,7 @@ func (x *GetStatisticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatisticsResponse.ProtoReflect.Descriptor instead.
 func (*GetStatisticsResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{4}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetStatisticsResponse) GetStartTime() *timestamppb.Timestamp {
@@ -758,6 +899,20 @@ func (x *GetStatisticsResponse) GetRateLimits() *RateLimitStatistics {
 	return nil
 }
 
+func (x *GetStatisticsResponse) GetSegmentCache() *SegmentCacheStatistics {
+	if x != nil {
+		return x.SegmentCache
+	}
+	return nil
+}
+
+func (x *GetStatisticsResponse) GetTimelines() *TimelineStatistics {
+	if x != nil {
+		return x.Timelines
+	}
+	return nil
+}
+
 // Calls by the outcome of the clients' rate limits, since the server started.
 type RateLimitStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -772,7 +927,7 @@ type RateLimitStatistics struct {
 
 func (x *RateLimitStatistics) Reset() {
 	*x = RateLimitStatistics{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[5]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +939,7 @@ func (x *RateLimitStatistics) String() string {
 func (*RateLimitStatistics) ProtoMessage() {}
 
 func (x *RateLimitStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[5]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +952,7 @@ func (x *RateLimitStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimitStatistics.ProtoReflect.Descriptor instead.
 func (*RateLimitStatistics) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{5}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RateLimitStatistics) GetClasses() []*RateLimitClassStatistics {
@@ -829,7 +984,7 @@ type RateLimitClassStatistics struct {
 
 func (x *RateLimitClassStatistics) Reset() {
 	*x = RateLimitClassStatistics{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[6]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +996,7 @@ func (x *RateLimitClassStatistics) String() string {
 func (*RateLimitClassStatistics) ProtoMessage() {}
 
 func (x *RateLimitClassStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[6]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +1009,7 @@ func (x *RateLimitClassStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimitClassStatistics.ProtoReflect.Descriptor instead.
 func (*RateLimitClassStatistics) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{6}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RateLimitClassStatistics) GetClass() string {
@@ -893,7 +1048,7 @@ type RateLimitClientStatistics struct {
 
 func (x *RateLimitClientStatistics) Reset() {
 	*x = RateLimitClientStatistics{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[7]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1060,7 @@ func (x *RateLimitClientStatistics) String() string {
 func (*RateLimitClientStatistics) ProtoMessage() {}
 
 func (x *RateLimitClientStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[7]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1073,7 @@ func (x *RateLimitClientStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimitClientStatistics.ProtoReflect.Descriptor instead.
 func (*RateLimitClientStatistics) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{7}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RateLimitClientStatistics) GetClient() string {
@@ -965,7 +1120,7 @@ type PermitStatistics struct {
 
 func (x *PermitStatistics) Reset() {
 	*x = PermitStatistics{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[8]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1132,7 @@ func (x *PermitStatistics) String() string {
 func (*PermitStatistics) ProtoMessage() {}
 
 func (x *PermitStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[8]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1145,7 @@ func (x *PermitStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PermitStatistics.ProtoReflect.Descriptor instead.
 func (*PermitStatistics) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{8}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PermitStatistics) GetGranted() int64 {
@@ -1059,7 +1214,7 @@ type RpcStatistics struct {
 
 func (x *RpcStatistics) Reset() {
 	*x = RpcStatistics{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[9]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1226,7 @@ func (x *RpcStatistics) String() string {
 func (*RpcStatistics) ProtoMessage() {}
 
 func (x *RpcStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[9]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1239,7 @@ func (x *RpcStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RpcStatistics.ProtoReflect.Descriptor instead.
 func (*RpcStatistics) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{9}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RpcStatistics) GetMethod() string {
@@ -1137,7 +1292,7 @@ type LatencyStatistics struct {
 
 func (x *LatencyStatistics) Reset() {
 	*x = LatencyStatistics{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[10]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1304,7 @@ func (x *LatencyStatistics) String() string {
 func (*LatencyStatistics) ProtoMessage() {}
 
 func (x *LatencyStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[10]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1317,7 @@ func (x *LatencyStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatencyStatistics.ProtoReflect.Descriptor instead.
 func (*LatencyStatistics) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{10}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LatencyStatistics) GetCount() int64 {
@@ -1224,7 +1379,7 @@ type PoolStatistics struct {
 
 func (x *PoolStatistics) Reset() {
 	*x = PoolStatistics{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[11]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1391,7 @@ func (x *PoolStatistics) String() string {
 func (*PoolStatistics) ProtoMessage() {}
 
 func (x *PoolStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[11]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1404,7 @@ func (x *PoolStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatistics.ProtoReflect.Descriptor instead.
 func (*PoolStatistics) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{11}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PoolStatistics) GetMaxConnections() int64 {
@@ -1301,7 +1456,7 @@ type WriterStatistics struct {
 
 func (x *WriterStatistics) Reset() {
 	*x = WriterStatistics{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[12]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1468,7 @@ func (x *WriterStatistics) String() string {
 func (*WriterStatistics) ProtoMessage() {}
 
 func (x *WriterStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[12]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1481,7 @@ func (x *WriterStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriterStatistics.ProtoReflect.Descriptor instead.
 func (*WriterStatistics) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{12}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WriterStatistics) GetGroups() int64 {
@@ -1390,7 +1545,7 @@ type CacheStatistics struct {
 
 func (x *CacheStatistics) Reset() {
 	*x = CacheStatistics{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[13]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1557,7 @@ func (x *CacheStatistics) String() string {
 func (*CacheStatistics) ProtoMessage() {}
 
 func (x *CacheStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[13]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1570,7 @@ func (x *CacheStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheStatistics.ProtoReflect.Descriptor instead.
 func (*CacheStatistics) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{13}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CacheStatistics) GetEntries() int64 {
@@ -1453,6 +1608,198 @@ func (x *CacheStatistics) GetEvictions() int64 {
 	return 0
 }
 
+// The cache of segments of timelines, by key. Entries that are used least recently are dropped first.
+type SegmentCacheStatistics struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most entries there can be: --segment-cache-entries.
+	MaxEntries int64 `protobuf:"varint,1,opt,name=max_entries,json=maxEntries,proto3" json:"max_entries,omitempty"`
+	// Entries in the cache.
+	Entries int64 `protobuf:"varint,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	// The size of all entries, in bytes, as estimated for the limit of the cache.
+	Bytes int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Lookups that found a segment, since the server started.
+	Hits int64 `protobuf:"varint,4,opt,name=hits,proto3" json:"hits,omitempty"`
+	// Lookups that found none.
+	Misses int64 `protobuf:"varint,5,opt,name=misses,proto3" json:"misses,omitempty"`
+	// Entries dropped to stay within the limits.
+	Evictions int64 `protobuf:"varint,6,opt,name=evictions,proto3" json:"evictions,omitempty"`
+	// Hits among all lookups, 0 to 1; 0 before the first lookup.
+	HitRate       float64 `protobuf:"fixed64,7,opt,name=hit_rate,json=hitRate,proto3" json:"hit_rate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SegmentCacheStatistics) Reset() {
+	*x = SegmentCacheStatistics{}
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SegmentCacheStatistics) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SegmentCacheStatistics) ProtoMessage() {}
+
+func (x *SegmentCacheStatistics) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SegmentCacheStatistics.ProtoReflect.Descriptor instead.
+func (*SegmentCacheStatistics) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SegmentCacheStatistics) GetMaxEntries() int64 {
+	if x != nil {
+		return x.MaxEntries
+	}
+	return 0
+}
+
+func (x *SegmentCacheStatistics) GetEntries() int64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *SegmentCacheStatistics) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SegmentCacheStatistics) GetHits() int64 {
+	if x != nil {
+		return x.Hits
+	}
+	return 0
+}
+
+func (x *SegmentCacheStatistics) GetMisses() int64 {
+	if x != nil {
+		return x.Misses
+	}
+	return 0
+}
+
+func (x *SegmentCacheStatistics) GetEvictions() int64 {
+	if x != nil {
+		return x.Evictions
+	}
+	return 0
+}
+
+func (x *SegmentCacheStatistics) GetHitRate() float64 {
+	if x != nil {
+		return x.HitRate
+	}
+	return 0
+}
+
+// Calls of TimelineService on this server, watches not counted. A bounded number of them is at the database at once; the
+// others wait in line, and are rejected as OVERLOADED after --timeline-wait.
+type TimelineStatistics struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most calls that can be at the database at once: --timeline-operations.
+	MaxOperations int64 `protobuf:"varint,1,opt,name=max_operations,json=maxOperations,proto3" json:"max_operations,omitempty"`
+	// Calls that are at the database now.
+	Operations int64 `protobuf:"varint,2,opt,name=operations,proto3" json:"operations,omitempty"`
+	// Calls that wait in line now.
+	Waiting int64 `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Calls that were let through and have ended, since the server started.
+	Completed int64 `protobuf:"varint,4,opt,name=completed,proto3" json:"completed,omitempty"`
+	// Calls that were rejected.
+	Rejected int64 `protobuf:"varint,5,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// Rejected calls among all that ended, 0 to 1; 0 before the first.
+	RejectionRate float64 `protobuf:"fixed64,6,opt,name=rejection_rate,json=rejectionRate,proto3" json:"rejection_rate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineStatistics) Reset() {
+	*x = TimelineStatistics{}
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineStatistics) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineStatistics) ProtoMessage() {}
+
+func (x *TimelineStatistics) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineStatistics.ProtoReflect.Descriptor instead.
+func (*TimelineStatistics) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *TimelineStatistics) GetMaxOperations() int64 {
+	if x != nil {
+		return x.MaxOperations
+	}
+	return 0
+}
+
+func (x *TimelineStatistics) GetOperations() int64 {
+	if x != nil {
+		return x.Operations
+	}
+	return 0
+}
+
+func (x *TimelineStatistics) GetWaiting() int64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *TimelineStatistics) GetCompleted() int64 {
+	if x != nil {
+		return x.Completed
+	}
+	return 0
+}
+
+func (x *TimelineStatistics) GetRejected() int64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return 0
+}
+
+func (x *TimelineStatistics) GetRejectionRate() float64 {
+	if x != nil {
+		return x.RejectionRate
+	}
+	return 0
+}
+
 // The dispatcher, which hands out leases to workers that wait.
 type DispatcherStatistics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1464,7 +1811,7 @@ type DispatcherStatistics struct {
 
 func (x *DispatcherStatistics) Reset() {
 	*x = DispatcherStatistics{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[14]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1823,7 @@ func (x *DispatcherStatistics) String() string {
 func (*DispatcherStatistics) ProtoMessage() {}
 
 func (x *DispatcherStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[14]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1836,7 @@ func (x *DispatcherStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DispatcherStatistics.ProtoReflect.Descriptor instead.
 func (*DispatcherStatistics) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{14}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DispatcherStatistics) GetWaitingPolls() int64 {
@@ -1529,7 +1876,7 @@ type FeedStatistics struct {
 
 func (x *FeedStatistics) Reset() {
 	*x = FeedStatistics{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[15]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1888,7 @@ func (x *FeedStatistics) String() string {
 func (*FeedStatistics) ProtoMessage() {}
 
 func (x *FeedStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[15]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1901,7 @@ func (x *FeedStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FeedStatistics.ProtoReflect.Descriptor instead.
 func (*FeedStatistics) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{15}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FeedStatistics) GetWatchers() int64 {
@@ -1646,7 +1993,7 @@ type LoopStatistics struct {
 
 func (x *LoopStatistics) Reset() {
 	*x = LoopStatistics{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[16]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1658,7 +2005,7 @@ func (x *LoopStatistics) String() string {
 func (*LoopStatistics) ProtoMessage() {}
 
 func (x *LoopStatistics) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[16]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1671,7 +2018,7 @@ func (x *LoopStatistics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoopStatistics.ProtoReflect.Descriptor instead.
 func (*LoopStatistics) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{16}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LoopStatistics) GetName() string {
@@ -1722,7 +2069,7 @@ type Namespace struct {
 
 func (x *Namespace) Reset() {
 	*x = Namespace{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[17]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +2081,7 @@ func (x *Namespace) String() string {
 func (*Namespace) ProtoMessage() {}
 
 func (x *Namespace) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[17]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +2094,7 @@ func (x *Namespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Namespace.ProtoReflect.Descriptor instead.
 func (*Namespace) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{17}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Namespace) GetName() string {
@@ -1777,7 +2124,7 @@ type CreateNamespaceRequest struct {
 
 func (x *CreateNamespaceRequest) Reset() {
 	*x = CreateNamespaceRequest{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[18]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1789,7 +2136,7 @@ func (x *CreateNamespaceRequest) String() string {
 func (*CreateNamespaceRequest) ProtoMessage() {}
 
 func (x *CreateNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[18]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1802,7 +2149,7 @@ func (x *CreateNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{18}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CreateNamespaceRequest) GetName() string {
@@ -1832,7 +2179,7 @@ type CreateNamespaceResponse struct {
 
 func (x *CreateNamespaceResponse) Reset() {
 	*x = CreateNamespaceResponse{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[19]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +2191,7 @@ func (x *CreateNamespaceResponse) String() string {
 func (*CreateNamespaceResponse) ProtoMessage() {}
 
 func (x *CreateNamespaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[19]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +2204,7 @@ func (x *CreateNamespaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateNamespaceResponse.ProtoReflect.Descriptor instead.
 func (*CreateNamespaceResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{19}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CreateNamespaceResponse) GetNamespace() *Namespace {
@@ -1887,7 +2234,7 @@ type ListNamespacesRequest struct {
 
 func (x *ListNamespacesRequest) Reset() {
 	*x = ListNamespacesRequest{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[20]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +2246,7 @@ func (x *ListNamespacesRequest) String() string {
 func (*ListNamespacesRequest) ProtoMessage() {}
 
 func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[20]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2259,7 @@ func (x *ListNamespacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesRequest.ProtoReflect.Descriptor instead.
 func (*ListNamespacesRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{20}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListNamespacesRequest) GetPageSize() int32 {
@@ -1942,7 +2289,7 @@ type ListNamespacesResponse struct {
 
 func (x *ListNamespacesResponse) Reset() {
 	*x = ListNamespacesResponse{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[21]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2301,7 @@ func (x *ListNamespacesResponse) String() string {
 func (*ListNamespacesResponse) ProtoMessage() {}
 
 func (x *ListNamespacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[21]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2314,7 @@ func (x *ListNamespacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNamespacesResponse.ProtoReflect.Descriptor instead.
 func (*ListNamespacesResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{21}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListNamespacesResponse) GetNamespaces() []*Namespace {
@@ -1997,7 +2344,7 @@ type DeleteNamespaceRequest struct {
 
 func (x *DeleteNamespaceRequest) Reset() {
 	*x = DeleteNamespaceRequest{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[22]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2356,7 @@ func (x *DeleteNamespaceRequest) String() string {
 func (*DeleteNamespaceRequest) ProtoMessage() {}
 
 func (x *DeleteNamespaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[22]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2369,7 @@ func (x *DeleteNamespaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteNamespaceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteNamespaceRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{22}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DeleteNamespaceRequest) GetName() string {
@@ -2050,7 +2397,7 @@ type DeleteNamespaceResponse struct {
 
 func (x *DeleteNamespaceResponse) Reset() {
 	*x = DeleteNamespaceResponse{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[23]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2409,7 @@ func (x *DeleteNamespaceResponse) String() string {
 func (*DeleteNamespaceResponse) ProtoMessage() {}
 
 func (x *DeleteNamespaceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[23]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2422,7 @@ func (x *DeleteNamespaceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteNamespaceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteNamespaceResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{23}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteNamespaceResponse) GetReplayed() bool {
@@ -2102,7 +2449,7 @@ type KeyRateLimits struct {
 
 func (x *KeyRateLimits) Reset() {
 	*x = KeyRateLimits{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[24]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2461,7 @@ func (x *KeyRateLimits) String() string {
 func (*KeyRateLimits) ProtoMessage() {}
 
 func (x *KeyRateLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[24]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2474,7 @@ func (x *KeyRateLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyRateLimits.ProtoReflect.Descriptor instead.
 func (*KeyRateLimits) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{24}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *KeyRateLimits) GetRead() int32 {
@@ -2193,7 +2540,7 @@ type ApiKey struct {
 
 func (x *ApiKey) Reset() {
 	*x = ApiKey{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[25]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2552,7 @@ func (x *ApiKey) String() string {
 func (*ApiKey) ProtoMessage() {}
 
 func (x *ApiKey) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[25]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2565,7 @@ func (x *ApiKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKey.ProtoReflect.Descriptor instead.
 func (*ApiKey) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{25}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ApiKey) GetKeyId() string {
@@ -2338,7 +2685,7 @@ type CreateKeyRequest struct {
 
 func (x *CreateKeyRequest) Reset() {
 	*x = CreateKeyRequest{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[26]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2350,7 +2697,7 @@ func (x *CreateKeyRequest) String() string {
 func (*CreateKeyRequest) ProtoMessage() {}
 
 func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[26]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2363,7 +2710,7 @@ func (x *CreateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{26}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateKeyRequest) GetLabel() string {
@@ -2438,7 +2785,7 @@ type CreateKeyResponse struct {
 
 func (x *CreateKeyResponse) Reset() {
 	*x = CreateKeyResponse{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[27]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +2797,7 @@ func (x *CreateKeyResponse) String() string {
 func (*CreateKeyResponse) ProtoMessage() {}
 
 func (x *CreateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[27]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +2810,7 @@ func (x *CreateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{27}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CreateKeyResponse) GetKey() *ApiKey {
@@ -2500,7 +2847,7 @@ type ListKeysRequest struct {
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[28]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2512,7 +2859,7 @@ func (x *ListKeysRequest) String() string {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[28]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2525,7 +2872,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{28}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListKeysRequest) GetPageSize() int32 {
@@ -2555,7 +2902,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[29]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2567,7 +2914,7 @@ func (x *ListKeysResponse) String() string {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[29]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2580,7 +2927,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{29}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListKeysResponse) GetKeys() []*ApiKey {
@@ -2610,7 +2957,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[30]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2622,7 +2969,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[30]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2635,7 +2982,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{30}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevokeKeyRequest) GetKeyId() string {
@@ -2667,7 +3014,7 @@ type RevokeKeyResponse struct {
 
 func (x *RevokeKeyResponse) Reset() {
 	*x = RevokeKeyResponse{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[31]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2679,7 +3026,7 @@ func (x *RevokeKeyResponse) String() string {
 func (*RevokeKeyResponse) ProtoMessage() {}
 
 func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[31]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2692,7 +3039,7 @@ func (x *RevokeKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyResponse.ProtoReflect.Descriptor instead.
 func (*RevokeKeyResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{31}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RevokeKeyResponse) GetKey() *ApiKey {
@@ -2731,7 +3078,7 @@ type RotateKeyRequest struct {
 
 func (x *RotateKeyRequest) Reset() {
 	*x = RotateKeyRequest{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[32]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +3090,7 @@ func (x *RotateKeyRequest) String() string {
 func (*RotateKeyRequest) ProtoMessage() {}
 
 func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[32]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +3103,7 @@ func (x *RotateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{32}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RotateKeyRequest) GetKeyId() string {
@@ -2795,7 +3142,7 @@ type RotateKeyResponse struct {
 
 func (x *RotateKeyResponse) Reset() {
 	*x = RotateKeyResponse{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[33]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +3154,7 @@ func (x *RotateKeyResponse) String() string {
 func (*RotateKeyResponse) ProtoMessage() {}
 
 func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[33]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +3167,7 @@ func (x *RotateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{33}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RotateKeyResponse) GetKey() *ApiKey {
@@ -2865,7 +3212,7 @@ type ListAuditEventsRequest struct {
 
 func (x *ListAuditEventsRequest) Reset() {
 	*x = ListAuditEventsRequest{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[34]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2877,7 +3224,7 @@ func (x *ListAuditEventsRequest) String() string {
 func (*ListAuditEventsRequest) ProtoMessage() {}
 
 func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[34]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2890,7 +3237,7 @@ func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{34}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListAuditEventsRequest) GetPageSize() int32 {
@@ -2949,7 +3296,7 @@ type ListAuditEventsResponse struct {
 
 func (x *ListAuditEventsResponse) Reset() {
 	*x = ListAuditEventsResponse{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[35]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3308,7 @@ func (x *ListAuditEventsResponse) String() string {
 func (*ListAuditEventsResponse) ProtoMessage() {}
 
 func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[35]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +3321,7 @@ func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{35}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
@@ -3014,7 +3361,7 @@ type AuditEvent struct {
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[36]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3026,7 +3373,7 @@ func (x *AuditEvent) String() string {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_admin_service_proto_msgTypes[36]
+	mi := &file_interlock_v1_admin_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3039,7 +3386,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{36}
+	return file_interlock_v1_admin_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AuditEvent) GetEventTime() *timestamppb.Timestamp {
@@ -3088,12 +3435,17 @@ var File_interlock_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	" interlock/v1/admin_service.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n" +
+	" interlock/v1/admin_service.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\">\n" +
+	"\x18ClearSessionCacheRequest\x12\"\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tB\x03\xe0A\x02R\tsessionId\"@\n" +
+	"\x19ClearSessionCacheResponse\x12#\n" +
+	"\rcleared_count\x18\x01 \x01(\x03R\fclearedCount\"\x16\n" +
 	"\x14GetServerInfoRequest\"\x89\x01\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x122\n" +
 	"\x06limits\x18\x02 \x01(\v2\x1a.interlock.v1.ServerLimitsR\x06limits\x12\"\n" +
-	"\fcapabilities\x18\x03 \x03(\tR\fcapabilities\"\xfd\v\n" +
+	"\fcapabilities\x18\x03 \x03(\tR\fcapabilities\"\xe1\r\n" +
 	"\fServerLimits\x12#\n" +
 	"\rreceive_bytes\x18\x01 \x01(\x03R\freceiveBytes\x12\x1d\n" +
 	"\n" +
@@ -3131,8 +3483,13 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\x14permits_per_resource\x18\x1e \x01(\x05R\x12permitsPerResource\x12.\n" +
 	"\x13resource_name_bytes\x18\x1f \x01(\x05R\x11resourceNameBytes\x12*\n" +
 	"\x11outcomes_per_call\x18  \x01(\x05R\x0foutcomesPerCall\x12#\n" +
-	"\rwork_capacity\x18! \x01(\x05R\fworkCapacity\"\x16\n" +
-	"\x14GetStatisticsRequest\"\x87\x05\n" +
+	"\rwork_capacity\x18! \x01(\x05R\fworkCapacity\x12*\n" +
+	"\x11segments_per_call\x18\" \x01(\x05R\x0fsegmentsPerCall\x12,\n" +
+	"\x12segment_text_bytes\x18# \x01(\x03R\x10segmentTextBytes\x12*\n" +
+	"\x11words_per_segment\x18$ \x01(\x05R\x0fwordsPerSegment\x12*\n" +
+	"\x11inline_data_bytes\x18% \x01(\x03R\x0finlineDataBytes\x120\n" +
+	"\x14segments_per_session\x18& \x01(\x03R\x12segmentsPerSession\"\x16\n" +
+	"\x14GetStatisticsRequest\"\x92\x06\n" +
 	"\x15GetStatisticsResponse\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12;\n" +
@@ -3150,7 +3507,9 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\apermits\x18\n" +
 	" \x01(\v2\x1e.interlock.v1.PermitStatisticsR\apermits\x12B\n" +
 	"\vrate_limits\x18\v \x01(\v2!.interlock.v1.RateLimitStatisticsR\n" +
-	"rateLimits\"\x9a\x01\n" +
+	"rateLimits\x12I\n" +
+	"\rsegment_cache\x18\f \x01(\v2$.interlock.v1.SegmentCacheStatisticsR\fsegmentCache\x12>\n" +
+	"\ttimelines\x18\r \x01(\v2 .interlock.v1.TimelineStatisticsR\ttimelines\"\x9a\x01\n" +
 	"\x13RateLimitStatistics\x12@\n" +
 	"\aclasses\x18\x01 \x03(\v2&.interlock.v1.RateLimitClassStatisticsR\aclasses\x12A\n" +
 	"\aclients\x18\x02 \x03(\v2'.interlock.v1.RateLimitClientStatisticsR\aclients\"f\n" +
@@ -3209,7 +3568,25 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x12\n" +
 	"\x04hits\x18\x03 \x01(\x03R\x04hits\x12\x16\n" +
 	"\x06misses\x18\x04 \x01(\x03R\x06misses\x12\x1c\n" +
-	"\tevictions\x18\x05 \x01(\x03R\tevictions\";\n" +
+	"\tevictions\x18\x05 \x01(\x03R\tevictions\"\xce\x01\n" +
+	"\x16SegmentCacheStatistics\x12\x1f\n" +
+	"\vmax_entries\x18\x01 \x01(\x03R\n" +
+	"maxEntries\x12\x18\n" +
+	"\aentries\x18\x02 \x01(\x03R\aentries\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04hits\x18\x04 \x01(\x03R\x04hits\x12\x16\n" +
+	"\x06misses\x18\x05 \x01(\x03R\x06misses\x12\x1c\n" +
+	"\tevictions\x18\x06 \x01(\x03R\tevictions\x12\x19\n" +
+	"\bhit_rate\x18\a \x01(\x01R\ahitRate\"\xd6\x01\n" +
+	"\x12TimelineStatistics\x12%\n" +
+	"\x0emax_operations\x18\x01 \x01(\x03R\rmaxOperations\x12\x1e\n" +
+	"\n" +
+	"operations\x18\x02 \x01(\x03R\n" +
+	"operations\x12\x18\n" +
+	"\awaiting\x18\x03 \x01(\x03R\awaiting\x12\x1c\n" +
+	"\tcompleted\x18\x04 \x01(\x03R\tcompleted\x12\x1a\n" +
+	"\brejected\x18\x05 \x01(\x03R\brejected\x12%\n" +
+	"\x0erejection_rate\x18\x06 \x01(\x01R\rrejectionRate\";\n" +
 	"\x14DispatcherStatistics\x12#\n" +
 	"\rwaiting_polls\x18\x01 \x01(\x03R\fwaitingPolls\"\xe6\x02\n" +
 	"\x0eFeedStatistics\x12\x1a\n" +
@@ -3369,18 +3746,19 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\x19API_KEY_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14API_KEY_STATE_ACTIVE\x10\x01\x12\x19\n" +
 	"\x15API_KEY_STATE_EXPIRED\x10\x02\x12\x19\n" +
-	"\x15API_KEY_STATE_REVOKED\x10\x032\xf4\x06\n" +
-	"\fAdminService\x12X\n" +
-	"\rGetServerInfo\x12\".interlock.v1.GetServerInfoRequest\x1a#.interlock.v1.GetServerInfoResponse\x12X\n" +
-	"\rGetStatistics\x12\".interlock.v1.GetStatisticsRequest\x1a#.interlock.v1.GetStatisticsResponse\x12^\n" +
-	"\x0fCreateNamespace\x12$.interlock.v1.CreateNamespaceRequest\x1a%.interlock.v1.CreateNamespaceResponse\x12[\n" +
-	"\x0eListNamespaces\x12#.interlock.v1.ListNamespacesRequest\x1a$.interlock.v1.ListNamespacesResponse\x12^\n" +
+	"\x15API_KEY_STATE_REVOKED\x10\x032\xf3\a\n" +
+	"\fAdminService\x12]\n" +
+	"\rGetServerInfo\x12\".interlock.v1.GetServerInfoRequest\x1a#.interlock.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x12]\n" +
+	"\rGetStatistics\x12\".interlock.v1.GetStatisticsRequest\x1a#.interlock.v1.GetStatisticsResponse\"\x03\x90\x02\x01\x12^\n" +
+	"\x0fCreateNamespace\x12$.interlock.v1.CreateNamespaceRequest\x1a%.interlock.v1.CreateNamespaceResponse\x12`\n" +
+	"\x0eListNamespaces\x12#.interlock.v1.ListNamespacesRequest\x1a$.interlock.v1.ListNamespacesResponse\"\x03\x90\x02\x01\x12^\n" +
 	"\x0fDeleteNamespace\x12$.interlock.v1.DeleteNamespaceRequest\x1a%.interlock.v1.DeleteNamespaceResponse\x12L\n" +
-	"\tCreateKey\x12\x1e.interlock.v1.CreateKeyRequest\x1a\x1f.interlock.v1.CreateKeyResponse\x12I\n" +
-	"\bListKeys\x12\x1d.interlock.v1.ListKeysRequest\x1a\x1e.interlock.v1.ListKeysResponse\x12L\n" +
+	"\tCreateKey\x12\x1e.interlock.v1.CreateKeyRequest\x1a\x1f.interlock.v1.CreateKeyResponse\x12N\n" +
+	"\bListKeys\x12\x1d.interlock.v1.ListKeysRequest\x1a\x1e.interlock.v1.ListKeysResponse\"\x03\x90\x02\x01\x12L\n" +
 	"\tRevokeKey\x12\x1e.interlock.v1.RevokeKeyRequest\x1a\x1f.interlock.v1.RevokeKeyResponse\x12L\n" +
-	"\tRotateKey\x12\x1e.interlock.v1.RotateKeyRequest\x1a\x1f.interlock.v1.RotateKeyResponse\x12^\n" +
-	"\x0fListAuditEvents\x12$.interlock.v1.ListAuditEventsRequest\x1a%.interlock.v1.ListAuditEventsResponseBf\n" +
+	"\tRotateKey\x12\x1e.interlock.v1.RotateKeyRequest\x1a\x1f.interlock.v1.RotateKeyResponse\x12c\n" +
+	"\x0fListAuditEvents\x12$.interlock.v1.ListAuditEventsRequest\x1a%.interlock.v1.ListAuditEventsResponse\"\x03\x90\x02\x01\x12d\n" +
+	"\x11ClearSessionCache\x12&.interlock.v1.ClearSessionCacheRequest\x1a'.interlock.v1.ClearSessionCacheResponseBf\n" +
 	"\finterlock.v1B\x11AdminServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
@@ -3396,132 +3774,140 @@ func file_interlock_v1_admin_service_proto_rawDescGZIP() []byte {
 }
 
 var file_interlock_v1_admin_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_interlock_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_interlock_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_interlock_v1_admin_service_proto_goTypes = []any{
 	(Role)(0),                         // 0: interlock.v1.Role
 	(ApiKeyState)(0),                  // 1: interlock.v1.ApiKeyState
-	(*GetServerInfoRequest)(nil),      // 2: interlock.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil),     // 3: interlock.v1.GetServerInfoResponse
-	(*ServerLimits)(nil),              // 4: interlock.v1.ServerLimits
-	(*GetStatisticsRequest)(nil),      // 5: interlock.v1.GetStatisticsRequest
-	(*GetStatisticsResponse)(nil),     // 6: interlock.v1.GetStatisticsResponse
-	(*RateLimitStatistics)(nil),       // 7: interlock.v1.RateLimitStatistics
-	(*RateLimitClassStatistics)(nil),  // 8: interlock.v1.RateLimitClassStatistics
-	(*RateLimitClientStatistics)(nil), // 9: interlock.v1.RateLimitClientStatistics
-	(*PermitStatistics)(nil),          // 10: interlock.v1.PermitStatistics
-	(*RpcStatistics)(nil),             // 11: interlock.v1.RpcStatistics
-	(*LatencyStatistics)(nil),         // 12: interlock.v1.LatencyStatistics
-	(*PoolStatistics)(nil),            // 13: interlock.v1.PoolStatistics
-	(*WriterStatistics)(nil),          // 14: interlock.v1.WriterStatistics
-	(*CacheStatistics)(nil),           // 15: interlock.v1.CacheStatistics
-	(*DispatcherStatistics)(nil),      // 16: interlock.v1.DispatcherStatistics
-	(*FeedStatistics)(nil),            // 17: interlock.v1.FeedStatistics
-	(*LoopStatistics)(nil),            // 18: interlock.v1.LoopStatistics
-	(*Namespace)(nil),                 // 19: interlock.v1.Namespace
-	(*CreateNamespaceRequest)(nil),    // 20: interlock.v1.CreateNamespaceRequest
-	(*CreateNamespaceResponse)(nil),   // 21: interlock.v1.CreateNamespaceResponse
-	(*ListNamespacesRequest)(nil),     // 22: interlock.v1.ListNamespacesRequest
-	(*ListNamespacesResponse)(nil),    // 23: interlock.v1.ListNamespacesResponse
-	(*DeleteNamespaceRequest)(nil),    // 24: interlock.v1.DeleteNamespaceRequest
-	(*DeleteNamespaceResponse)(nil),   // 25: interlock.v1.DeleteNamespaceResponse
-	(*KeyRateLimits)(nil),             // 26: interlock.v1.KeyRateLimits
-	(*ApiKey)(nil),                    // 27: interlock.v1.ApiKey
-	(*CreateKeyRequest)(nil),          // 28: interlock.v1.CreateKeyRequest
-	(*CreateKeyResponse)(nil),         // 29: interlock.v1.CreateKeyResponse
-	(*ListKeysRequest)(nil),           // 30: interlock.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),          // 31: interlock.v1.ListKeysResponse
-	(*RevokeKeyRequest)(nil),          // 32: interlock.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),         // 33: interlock.v1.RevokeKeyResponse
-	(*RotateKeyRequest)(nil),          // 34: interlock.v1.RotateKeyRequest
-	(*RotateKeyResponse)(nil),         // 35: interlock.v1.RotateKeyResponse
-	(*ListAuditEventsRequest)(nil),    // 36: interlock.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil),   // 37: interlock.v1.ListAuditEventsResponse
-	(*AuditEvent)(nil),                // 38: interlock.v1.AuditEvent
-	nil,                               // 39: interlock.v1.PermitStatistics.DeniedEntry
-	nil,                               // 40: interlock.v1.RpcStatistics.CallsEntry
-	(*durationpb.Duration)(nil),       // 41: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),     // 42: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),           // 43: google.protobuf.Struct
+	(*ClearSessionCacheRequest)(nil),  // 2: interlock.v1.ClearSessionCacheRequest
+	(*ClearSessionCacheResponse)(nil), // 3: interlock.v1.ClearSessionCacheResponse
+	(*GetServerInfoRequest)(nil),      // 4: interlock.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil),     // 5: interlock.v1.GetServerInfoResponse
+	(*ServerLimits)(nil),              // 6: interlock.v1.ServerLimits
+	(*GetStatisticsRequest)(nil),      // 7: interlock.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil),     // 8: interlock.v1.GetStatisticsResponse
+	(*RateLimitStatistics)(nil),       // 9: interlock.v1.RateLimitStatistics
+	(*RateLimitClassStatistics)(nil),  // 10: interlock.v1.RateLimitClassStatistics
+	(*RateLimitClientStatistics)(nil), // 11: interlock.v1.RateLimitClientStatistics
+	(*PermitStatistics)(nil),          // 12: interlock.v1.PermitStatistics
+	(*RpcStatistics)(nil),             // 13: interlock.v1.RpcStatistics
+	(*LatencyStatistics)(nil),         // 14: interlock.v1.LatencyStatistics
+	(*PoolStatistics)(nil),            // 15: interlock.v1.PoolStatistics
+	(*WriterStatistics)(nil),          // 16: interlock.v1.WriterStatistics
+	(*CacheStatistics)(nil),           // 17: interlock.v1.CacheStatistics
+	(*SegmentCacheStatistics)(nil),    // 18: interlock.v1.SegmentCacheStatistics
+	(*TimelineStatistics)(nil),        // 19: interlock.v1.TimelineStatistics
+	(*DispatcherStatistics)(nil),      // 20: interlock.v1.DispatcherStatistics
+	(*FeedStatistics)(nil),            // 21: interlock.v1.FeedStatistics
+	(*LoopStatistics)(nil),            // 22: interlock.v1.LoopStatistics
+	(*Namespace)(nil),                 // 23: interlock.v1.Namespace
+	(*CreateNamespaceRequest)(nil),    // 24: interlock.v1.CreateNamespaceRequest
+	(*CreateNamespaceResponse)(nil),   // 25: interlock.v1.CreateNamespaceResponse
+	(*ListNamespacesRequest)(nil),     // 26: interlock.v1.ListNamespacesRequest
+	(*ListNamespacesResponse)(nil),    // 27: interlock.v1.ListNamespacesResponse
+	(*DeleteNamespaceRequest)(nil),    // 28: interlock.v1.DeleteNamespaceRequest
+	(*DeleteNamespaceResponse)(nil),   // 29: interlock.v1.DeleteNamespaceResponse
+	(*KeyRateLimits)(nil),             // 30: interlock.v1.KeyRateLimits
+	(*ApiKey)(nil),                    // 31: interlock.v1.ApiKey
+	(*CreateKeyRequest)(nil),          // 32: interlock.v1.CreateKeyRequest
+	(*CreateKeyResponse)(nil),         // 33: interlock.v1.CreateKeyResponse
+	(*ListKeysRequest)(nil),           // 34: interlock.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),          // 35: interlock.v1.ListKeysResponse
+	(*RevokeKeyRequest)(nil),          // 36: interlock.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),         // 37: interlock.v1.RevokeKeyResponse
+	(*RotateKeyRequest)(nil),          // 38: interlock.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),         // 39: interlock.v1.RotateKeyResponse
+	(*ListAuditEventsRequest)(nil),    // 40: interlock.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil),   // 41: interlock.v1.ListAuditEventsResponse
+	(*AuditEvent)(nil),                // 42: interlock.v1.AuditEvent
+	nil,                               // 43: interlock.v1.PermitStatistics.DeniedEntry
+	nil,                               // 44: interlock.v1.RpcStatistics.CallsEntry
+	(*durationpb.Duration)(nil),       // 45: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),     // 46: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),           // 47: google.protobuf.Struct
 }
 var file_interlock_v1_admin_service_proto_depIdxs = []int32{
-	4,  // 0: interlock.v1.GetServerInfoResponse.limits:type_name -> interlock.v1.ServerLimits
-	41, // 1: interlock.v1.ServerLimits.max_wait:type_name -> google.protobuf.Duration
-	41, // 2: interlock.v1.ServerLimits.min_lease_duration:type_name -> google.protobuf.Duration
-	41, // 3: interlock.v1.ServerLimits.max_lease_duration:type_name -> google.protobuf.Duration
-	41, // 4: interlock.v1.ServerLimits.default_lease_duration:type_name -> google.protobuf.Duration
-	41, // 5: interlock.v1.ServerLimits.default_retention:type_name -> google.protobuf.Duration
-	42, // 6: interlock.v1.GetStatisticsResponse.start_time:type_name -> google.protobuf.Timestamp
-	42, // 7: interlock.v1.GetStatisticsResponse.sample_time:type_name -> google.protobuf.Timestamp
-	11, // 8: interlock.v1.GetStatisticsResponse.rpcs:type_name -> interlock.v1.RpcStatistics
-	13, // 9: interlock.v1.GetStatisticsResponse.pool:type_name -> interlock.v1.PoolStatistics
-	14, // 10: interlock.v1.GetStatisticsResponse.writer:type_name -> interlock.v1.WriterStatistics
-	15, // 11: interlock.v1.GetStatisticsResponse.cache:type_name -> interlock.v1.CacheStatistics
-	16, // 12: interlock.v1.GetStatisticsResponse.dispatcher:type_name -> interlock.v1.DispatcherStatistics
-	18, // 13: interlock.v1.GetStatisticsResponse.loops:type_name -> interlock.v1.LoopStatistics
-	17, // 14: interlock.v1.GetStatisticsResponse.feed:type_name -> interlock.v1.FeedStatistics
-	10, // 15: interlock.v1.GetStatisticsResponse.permits:type_name -> interlock.v1.PermitStatistics
-	7,  // 16: interlock.v1.GetStatisticsResponse.rate_limits:type_name -> interlock.v1.RateLimitStatistics
-	8,  // 17: interlock.v1.RateLimitStatistics.classes:type_name -> interlock.v1.RateLimitClassStatistics
-	9,  // 18: interlock.v1.RateLimitStatistics.clients:type_name -> interlock.v1.RateLimitClientStatistics
-	39, // 19: interlock.v1.PermitStatistics.denied:type_name -> interlock.v1.PermitStatistics.DeniedEntry
-	40, // 20: interlock.v1.RpcStatistics.calls:type_name -> interlock.v1.RpcStatistics.CallsEntry
-	12, // 21: interlock.v1.RpcStatistics.latency:type_name -> interlock.v1.LatencyStatistics
-	41, // 22: interlock.v1.LatencyStatistics.sum:type_name -> google.protobuf.Duration
-	41, // 23: interlock.v1.LatencyStatistics.p50:type_name -> google.protobuf.Duration
-	41, // 24: interlock.v1.LatencyStatistics.p90:type_name -> google.protobuf.Duration
-	41, // 25: interlock.v1.LatencyStatistics.p99:type_name -> google.protobuf.Duration
-	41, // 26: interlock.v1.LatencyStatistics.max:type_name -> google.protobuf.Duration
-	42, // 27: interlock.v1.LoopStatistics.last_run_time:type_name -> google.protobuf.Timestamp
-	42, // 28: interlock.v1.Namespace.create_time:type_name -> google.protobuf.Timestamp
-	19, // 29: interlock.v1.CreateNamespaceResponse.namespace:type_name -> interlock.v1.Namespace
-	19, // 30: interlock.v1.ListNamespacesResponse.namespaces:type_name -> interlock.v1.Namespace
-	1,  // 31: interlock.v1.ApiKey.state:type_name -> interlock.v1.ApiKeyState
-	0,  // 32: interlock.v1.ApiKey.roles:type_name -> interlock.v1.Role
-	26, // 33: interlock.v1.ApiKey.rate_limits:type_name -> interlock.v1.KeyRateLimits
-	42, // 34: interlock.v1.ApiKey.create_time:type_name -> google.protobuf.Timestamp
-	42, // 35: interlock.v1.ApiKey.expire_time:type_name -> google.protobuf.Timestamp
-	42, // 36: interlock.v1.ApiKey.revoke_time:type_name -> google.protobuf.Timestamp
-	42, // 37: interlock.v1.ApiKey.last_use_time:type_name -> google.protobuf.Timestamp
-	42, // 38: interlock.v1.ApiKey.grace_end_time:type_name -> google.protobuf.Timestamp
-	0,  // 39: interlock.v1.CreateKeyRequest.roles:type_name -> interlock.v1.Role
-	42, // 40: interlock.v1.CreateKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
-	41, // 41: interlock.v1.CreateKeyRequest.ttl:type_name -> google.protobuf.Duration
-	26, // 42: interlock.v1.CreateKeyRequest.rate_limits:type_name -> interlock.v1.KeyRateLimits
-	27, // 43: interlock.v1.CreateKeyResponse.key:type_name -> interlock.v1.ApiKey
-	27, // 44: interlock.v1.ListKeysResponse.keys:type_name -> interlock.v1.ApiKey
-	27, // 45: interlock.v1.RevokeKeyResponse.key:type_name -> interlock.v1.ApiKey
-	41, // 46: interlock.v1.RotateKeyRequest.grace_period:type_name -> google.protobuf.Duration
-	27, // 47: interlock.v1.RotateKeyResponse.key:type_name -> interlock.v1.ApiKey
-	42, // 48: interlock.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	42, // 49: interlock.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
-	38, // 50: interlock.v1.ListAuditEventsResponse.events:type_name -> interlock.v1.AuditEvent
-	42, // 51: interlock.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
-	43, // 52: interlock.v1.AuditEvent.details:type_name -> google.protobuf.Struct
-	2,  // 53: interlock.v1.AdminService.GetServerInfo:input_type -> interlock.v1.GetServerInfoRequest
-	5,  // 54: interlock.v1.AdminService.GetStatistics:input_type -> interlock.v1.GetStatisticsRequest
-	20, // 55: interlock.v1.AdminService.CreateNamespace:input_type -> interlock.v1.CreateNamespaceRequest
-	22, // 56: interlock.v1.AdminService.ListNamespaces:input_type -> interlock.v1.ListNamespacesRequest
-	24, // 57: interlock.v1.AdminService.DeleteNamespace:input_type -> interlock.v1.DeleteNamespaceRequest
-	28, // 58: interlock.v1.AdminService.CreateKey:input_type -> interlock.v1.CreateKeyRequest
-	30, // 59: interlock.v1.AdminService.ListKeys:input_type -> interlock.v1.ListKeysRequest
-	32, // 60: interlock.v1.AdminService.RevokeKey:input_type -> interlock.v1.RevokeKeyRequest
-	34, // 61: interlock.v1.AdminService.RotateKey:input_type -> interlock.v1.RotateKeyRequest
-	36, // 62: interlock.v1.AdminService.ListAuditEvents:input_type -> interlock.v1.ListAuditEventsRequest
-	3,  // 63: interlock.v1.AdminService.GetServerInfo:output_type -> interlock.v1.GetServerInfoResponse
-	6,  // 64: interlock.v1.AdminService.GetStatistics:output_type -> interlock.v1.GetStatisticsResponse
-	21, // 65: interlock.v1.AdminService.CreateNamespace:output_type -> interlock.v1.CreateNamespaceResponse
-	23, // 66: interlock.v1.AdminService.ListNamespaces:output_type -> interlock.v1.ListNamespacesResponse
-	25, // 67: interlock.v1.AdminService.DeleteNamespace:output_type -> interlock.v1.DeleteNamespaceResponse
-	29, // 68: interlock.v1.AdminService.CreateKey:output_type -> interlock.v1.CreateKeyResponse
-	31, // 69: interlock.v1.AdminService.ListKeys:output_type -> interlock.v1.ListKeysResponse
-	33, // 70: interlock.v1.AdminService.RevokeKey:output_type -> interlock.v1.RevokeKeyResponse
-	35, // 71: interlock.v1.AdminService.RotateKey:output_type -> interlock.v1.RotateKeyResponse
-	37, // 72: interlock.v1.AdminService.ListAuditEvents:output_type -> interlock.v1.ListAuditEventsResponse
-	63, // [63:73] is the sub-list for method output_type
-	53, // [53:63] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	6,  // 0: interlock.v1.GetServerInfoResponse.limits:type_name -> interlock.v1.ServerLimits
+	45, // 1: interlock.v1.ServerLimits.max_wait:type_name -> google.protobuf.Duration
+	45, // 2: interlock.v1.ServerLimits.min_lease_duration:type_name -> google.protobuf.Duration
+	45, // 3: interlock.v1.ServerLimits.max_lease_duration:type_name -> google.protobuf.Duration
+	45, // 4: interlock.v1.ServerLimits.default_lease_duration:type_name -> google.protobuf.Duration
+	45, // 5: interlock.v1.ServerLimits.default_retention:type_name -> google.protobuf.Duration
+	46, // 6: interlock.v1.GetStatisticsResponse.start_time:type_name -> google.protobuf.Timestamp
+	46, // 7: interlock.v1.GetStatisticsResponse.sample_time:type_name -> google.protobuf.Timestamp
+	13, // 8: interlock.v1.GetStatisticsResponse.rpcs:type_name -> interlock.v1.RpcStatistics
+	15, // 9: interlock.v1.GetStatisticsResponse.pool:type_name -> interlock.v1.PoolStatistics
+	16, // 10: interlock.v1.GetStatisticsResponse.writer:type_name -> interlock.v1.WriterStatistics
+	17, // 11: interlock.v1.GetStatisticsResponse.cache:type_name -> interlock.v1.CacheStatistics
+	20, // 12: interlock.v1.GetStatisticsResponse.dispatcher:type_name -> interlock.v1.DispatcherStatistics
+	22, // 13: interlock.v1.GetStatisticsResponse.loops:type_name -> interlock.v1.LoopStatistics
+	21, // 14: interlock.v1.GetStatisticsResponse.feed:type_name -> interlock.v1.FeedStatistics
+	12, // 15: interlock.v1.GetStatisticsResponse.permits:type_name -> interlock.v1.PermitStatistics
+	9,  // 16: interlock.v1.GetStatisticsResponse.rate_limits:type_name -> interlock.v1.RateLimitStatistics
+	18, // 17: interlock.v1.GetStatisticsResponse.segment_cache:type_name -> interlock.v1.SegmentCacheStatistics
+	19, // 18: interlock.v1.GetStatisticsResponse.timelines:type_name -> interlock.v1.TimelineStatistics
+	10, // 19: interlock.v1.RateLimitStatistics.classes:type_name -> interlock.v1.RateLimitClassStatistics
+	11, // 20: interlock.v1.RateLimitStatistics.clients:type_name -> interlock.v1.RateLimitClientStatistics
+	43, // 21: interlock.v1.PermitStatistics.denied:type_name -> interlock.v1.PermitStatistics.DeniedEntry
+	44, // 22: interlock.v1.RpcStatistics.calls:type_name -> interlock.v1.RpcStatistics.CallsEntry
+	14, // 23: interlock.v1.RpcStatistics.latency:type_name -> interlock.v1.LatencyStatistics
+	45, // 24: interlock.v1.LatencyStatistics.sum:type_name -> google.protobuf.Duration
+	45, // 25: interlock.v1.LatencyStatistics.p50:type_name -> google.protobuf.Duration
+	45, // 26: interlock.v1.LatencyStatistics.p90:type_name -> google.protobuf.Duration
+	45, // 27: interlock.v1.LatencyStatistics.p99:type_name -> google.protobuf.Duration
+	45, // 28: interlock.v1.LatencyStatistics.max:type_name -> google.protobuf.Duration
+	46, // 29: interlock.v1.LoopStatistics.last_run_time:type_name -> google.protobuf.Timestamp
+	46, // 30: interlock.v1.Namespace.create_time:type_name -> google.protobuf.Timestamp
+	23, // 31: interlock.v1.CreateNamespaceResponse.namespace:type_name -> interlock.v1.Namespace
+	23, // 32: interlock.v1.ListNamespacesResponse.namespaces:type_name -> interlock.v1.Namespace
+	1,  // 33: interlock.v1.ApiKey.state:type_name -> interlock.v1.ApiKeyState
+	0,  // 34: interlock.v1.ApiKey.roles:type_name -> interlock.v1.Role
+	30, // 35: interlock.v1.ApiKey.rate_limits:type_name -> interlock.v1.KeyRateLimits
+	46, // 36: interlock.v1.ApiKey.create_time:type_name -> google.protobuf.Timestamp
+	46, // 37: interlock.v1.ApiKey.expire_time:type_name -> google.protobuf.Timestamp
+	46, // 38: interlock.v1.ApiKey.revoke_time:type_name -> google.protobuf.Timestamp
+	46, // 39: interlock.v1.ApiKey.last_use_time:type_name -> google.protobuf.Timestamp
+	46, // 40: interlock.v1.ApiKey.grace_end_time:type_name -> google.protobuf.Timestamp
+	0,  // 41: interlock.v1.CreateKeyRequest.roles:type_name -> interlock.v1.Role
+	46, // 42: interlock.v1.CreateKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
+	45, // 43: interlock.v1.CreateKeyRequest.ttl:type_name -> google.protobuf.Duration
+	30, // 44: interlock.v1.CreateKeyRequest.rate_limits:type_name -> interlock.v1.KeyRateLimits
+	31, // 45: interlock.v1.CreateKeyResponse.key:type_name -> interlock.v1.ApiKey
+	31, // 46: interlock.v1.ListKeysResponse.keys:type_name -> interlock.v1.ApiKey
+	31, // 47: interlock.v1.RevokeKeyResponse.key:type_name -> interlock.v1.ApiKey
+	45, // 48: interlock.v1.RotateKeyRequest.grace_period:type_name -> google.protobuf.Duration
+	31, // 49: interlock.v1.RotateKeyResponse.key:type_name -> interlock.v1.ApiKey
+	46, // 50: interlock.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	46, // 51: interlock.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	42, // 52: interlock.v1.ListAuditEventsResponse.events:type_name -> interlock.v1.AuditEvent
+	46, // 53: interlock.v1.AuditEvent.event_time:type_name -> google.protobuf.Timestamp
+	47, // 54: interlock.v1.AuditEvent.details:type_name -> google.protobuf.Struct
+	4,  // 55: interlock.v1.AdminService.GetServerInfo:input_type -> interlock.v1.GetServerInfoRequest
+	7,  // 56: interlock.v1.AdminService.GetStatistics:input_type -> interlock.v1.GetStatisticsRequest
+	24, // 57: interlock.v1.AdminService.CreateNamespace:input_type -> interlock.v1.CreateNamespaceRequest
+	26, // 58: interlock.v1.AdminService.ListNamespaces:input_type -> interlock.v1.ListNamespacesRequest
+	28, // 59: interlock.v1.AdminService.DeleteNamespace:input_type -> interlock.v1.DeleteNamespaceRequest
+	32, // 60: interlock.v1.AdminService.CreateKey:input_type -> interlock.v1.CreateKeyRequest
+	34, // 61: interlock.v1.AdminService.ListKeys:input_type -> interlock.v1.ListKeysRequest
+	36, // 62: interlock.v1.AdminService.RevokeKey:input_type -> interlock.v1.RevokeKeyRequest
+	38, // 63: interlock.v1.AdminService.RotateKey:input_type -> interlock.v1.RotateKeyRequest
+	40, // 64: interlock.v1.AdminService.ListAuditEvents:input_type -> interlock.v1.ListAuditEventsRequest
+	2,  // 65: interlock.v1.AdminService.ClearSessionCache:input_type -> interlock.v1.ClearSessionCacheRequest
+	5,  // 66: interlock.v1.AdminService.GetServerInfo:output_type -> interlock.v1.GetServerInfoResponse
+	8,  // 67: interlock.v1.AdminService.GetStatistics:output_type -> interlock.v1.GetStatisticsResponse
+	25, // 68: interlock.v1.AdminService.CreateNamespace:output_type -> interlock.v1.CreateNamespaceResponse
+	27, // 69: interlock.v1.AdminService.ListNamespaces:output_type -> interlock.v1.ListNamespacesResponse
+	29, // 70: interlock.v1.AdminService.DeleteNamespace:output_type -> interlock.v1.DeleteNamespaceResponse
+	33, // 71: interlock.v1.AdminService.CreateKey:output_type -> interlock.v1.CreateKeyResponse
+	35, // 72: interlock.v1.AdminService.ListKeys:output_type -> interlock.v1.ListKeysResponse
+	37, // 73: interlock.v1.AdminService.RevokeKey:output_type -> interlock.v1.RevokeKeyResponse
+	39, // 74: interlock.v1.AdminService.RotateKey:output_type -> interlock.v1.RotateKeyResponse
+	41, // 75: interlock.v1.AdminService.ListAuditEvents:output_type -> interlock.v1.ListAuditEventsResponse
+	3,  // 76: interlock.v1.AdminService.ClearSessionCache:output_type -> interlock.v1.ClearSessionCacheResponse
+	66, // [66:77] is the sub-list for method output_type
+	55, // [55:66] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_interlock_v1_admin_service_proto_init() }
@@ -3529,19 +3915,19 @@ func file_interlock_v1_admin_service_proto_init() {
 	if File_interlock_v1_admin_service_proto != nil {
 		return
 	}
-	file_interlock_v1_admin_service_proto_msgTypes[18].OneofWrappers = []any{}
 	file_interlock_v1_admin_service_proto_msgTypes[22].OneofWrappers = []any{}
-	file_interlock_v1_admin_service_proto_msgTypes[24].OneofWrappers = []any{}
 	file_interlock_v1_admin_service_proto_msgTypes[26].OneofWrappers = []any{}
+	file_interlock_v1_admin_service_proto_msgTypes[28].OneofWrappers = []any{}
 	file_interlock_v1_admin_service_proto_msgTypes[30].OneofWrappers = []any{}
-	file_interlock_v1_admin_service_proto_msgTypes[32].OneofWrappers = []any{}
+	file_interlock_v1_admin_service_proto_msgTypes[34].OneofWrappers = []any{}
+	file_interlock_v1_admin_service_proto_msgTypes[36].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_interlock_v1_admin_service_proto_rawDesc), len(file_interlock_v1_admin_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   39,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,16 +21,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_GetServerInfo_FullMethodName   = "/interlock.v1.AdminService/GetServerInfo"
-	AdminService_GetStatistics_FullMethodName   = "/interlock.v1.AdminService/GetStatistics"
-	AdminService_CreateNamespace_FullMethodName = "/interlock.v1.AdminService/CreateNamespace"
-	AdminService_ListNamespaces_FullMethodName  = "/interlock.v1.AdminService/ListNamespaces"
-	AdminService_DeleteNamespace_FullMethodName = "/interlock.v1.AdminService/DeleteNamespace"
-	AdminService_CreateKey_FullMethodName       = "/interlock.v1.AdminService/CreateKey"
-	AdminService_ListKeys_FullMethodName        = "/interlock.v1.AdminService/ListKeys"
-	AdminService_RevokeKey_FullMethodName       = "/interlock.v1.AdminService/RevokeKey"
-	AdminService_RotateKey_FullMethodName       = "/interlock.v1.AdminService/RotateKey"
-	AdminService_ListAuditEvents_FullMethodName = "/interlock.v1.AdminService/ListAuditEvents"
+	AdminService_GetServerInfo_FullMethodName     = "/interlock.v1.AdminService/GetServerInfo"
+	AdminService_GetStatistics_FullMethodName     = "/interlock.v1.AdminService/GetStatistics"
+	AdminService_CreateNamespace_FullMethodName   = "/interlock.v1.AdminService/CreateNamespace"
+	AdminService_ListNamespaces_FullMethodName    = "/interlock.v1.AdminService/ListNamespaces"
+	AdminService_DeleteNamespace_FullMethodName   = "/interlock.v1.AdminService/DeleteNamespace"
+	AdminService_CreateKey_FullMethodName         = "/interlock.v1.AdminService/CreateKey"
+	AdminService_ListKeys_FullMethodName          = "/interlock.v1.AdminService/ListKeys"
+	AdminService_RevokeKey_FullMethodName         = "/interlock.v1.AdminService/RevokeKey"
+	AdminService_RotateKey_FullMethodName         = "/interlock.v1.AdminService/RotateKey"
+	AdminService_ListAuditEvents_FullMethodName   = "/interlock.v1.AdminService/ListAuditEvents"
+	AdminService_ClearSessionCache_FullMethodName = "/interlock.v1.AdminService/ClearSessionCache"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -38,7 +39,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // For operators: information about a server, namespaces, API keys and the audit log. These rpcs ignore the namespace of
-// the call. Errors that any rpc can return are explained in common.proto; each rpc lists those it adds.
+// the call, except ClearSessionCache. Errors that any rpc can return are explained in common.proto; each rpc lists those
+// it adds.
 type AdminServiceClient interface {
 	// Returns the version, the limits and the capabilities of the server that answers.
 	// Errors: none of its own.
@@ -95,6 +97,11 @@ type AdminServiceClient interface {
 	// Errors: a page token that is malformed is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
+	// Removes the segments of one session of the call's namespace from the cache of the server that answers. They are
+	// read from the database when they are needed again. A session that does not exist is no error.
+	// Errors: none of its own.
+	// Repeating: safe.
+	ClearSessionCache(ctx context.Context, in *ClearSessionCacheRequest, opts ...grpc.CallOption) (*ClearSessionCacheResponse, error)
 }
 
 type adminServiceClient struct {
@@ -205,12 +212,23 @@ func (c *adminServiceClient) ListAuditEvents(ctx context.Context, in *ListAuditE
 	return out, nil
 }
 
+func (c *adminServiceClient) ClearSessionCache(ctx context.Context, in *ClearSessionCacheRequest, opts ...grpc.CallOption) (*ClearSessionCacheResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClearSessionCacheResponse)
+	err := c.cc.Invoke(ctx, AdminService_ClearSessionCache_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
 //
 // For operators: information about a server, namespaces, API keys and the audit log. These rpcs ignore the namespace of
-// the call. Errors that any rpc can return are explained in common.proto; each rpc lists those it adds.
+// the call, except ClearSessionCache. Errors that any rpc can return are explained in common.proto; each rpc lists those
+// it adds.
 type AdminServiceServer interface {
 	// Returns the version, the limits and the capabilities of the server that answers.
 	// Errors: none of its own.
@@ -267,6 +285,11 @@ type AdminServiceServer interface {
 	// Errors: a page token that is malformed is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
+	// Removes the segments of one session of the call's namespace from the cache of the server that answers. They are
+	// read from the database when they are needed again. A session that does not exist is no error.
+	// Errors: none of its own.
+	// Repeating: safe.
+	ClearSessionCache(context.Context, *ClearSessionCacheRequest) (*ClearSessionCacheResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -306,6 +329,9 @@ func (UnimplementedAdminServiceServer) RotateKey(context.Context, *RotateKeyRequ
 }
 func (UnimplementedAdminServiceServer) ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuditEvents not implemented")
+}
+func (UnimplementedAdminServiceServer) ClearSessionCache(context.Context, *ClearSessionCacheRequest) (*ClearSessionCacheResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClearSessionCache not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -508,6 +534,24 @@ func _AdminService_ListAuditEvents_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ClearSessionCache_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClearSessionCacheRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ClearSessionCache(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ClearSessionCache_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ClearSessionCache(ctx, req.(*ClearSessionCacheRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -554,6 +598,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListAuditEvents",
 			Handler:    _AdminService_ListAuditEvents_Handler,
+		},
+		{
+			MethodName: "ClearSessionCache",
+			Handler:    _AdminService_ClearSessionCache_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

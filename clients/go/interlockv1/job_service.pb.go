@@ -540,7 +540,9 @@ func (x *BatchSubmitJobsResponse) GetReplayed() bool {
 type GetJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job. Required.
-	JobId         string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// How old the answer may be, 0 to 60 s: it can then come from a read replica. Unset or 0: it is current.
+	MaxStaleness  *durationpb.Duration `protobuf:"bytes,2,opt,name=max_staleness,json=maxStaleness,proto3" json:"max_staleness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -580,6 +582,13 @@ func (x *GetJobRequest) GetJobId() string {
 		return x.JobId
 	}
 	return ""
+}
+
+func (x *GetJobRequest) GetMaxStaleness() *durationpb.Duration {
+	if x != nil {
+		return x.MaxStaleness
+	}
+	return nil
 }
 
 // Response message of JobService.GetJob.
@@ -897,7 +906,9 @@ type ListJobsRequest struct {
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the previous page; all fields but page_size must be as in its request. Unset: the first
 	// page.
-	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// How old the answer may be, 0 to 60 s: it can then come from a read replica. Unset or 0: it is current.
+	MaxStaleness  *durationpb.Duration `protobuf:"bytes,5,opt,name=max_staleness,json=maxStaleness,proto3" json:"max_staleness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -958,6 +969,13 @@ func (x *ListJobsRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListJobsRequest) GetMaxStaleness() *durationpb.Duration {
+	if x != nil {
+		return x.MaxStaleness
+	}
+	return nil
 }
 
 // Response message of JobService.ListJobs.
@@ -3288,9 +3306,10 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\v_request_id\"\\\n" +
 	"\x17BatchSubmitJobsResponse\x12%\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x11.interlock.v1.JobR\x04jobs\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"+\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"p\n" +
 	"\rGetJobRequest\x12\x1a\n" +
-	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\"5\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\x12C\n" +
+	"\rmax_staleness\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\fmaxStaleness\"5\n" +
 	"\x0eGetJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\"Q\n" +
 	"\x0fGetStageRequest\x12\x1a\n" +
@@ -3311,13 +3330,14 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\x06stages\x18\x01 \x03(\v2\x13.interlock.v1.StageR\x06stages\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1f\n" +
 	"\vjob_version\x18\x03 \x01(\x03R\n" +
-	"jobVersion\"\x94\x01\n" +
+	"jobVersion\"\xd9\x01\n" +
 	"\x0fListJobsRequest\x12\x1b\n" +
 	"\x06filter\x18\x01 \x01(\tB\x03\xe0A\x01R\x06filter\x12\x1e\n" +
 	"\border_by\x18\x02 \x01(\tB\x03\xe0A\x01R\aorderBy\x12 \n" +
 	"\tpage_size\x18\x03 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tB\x03\xe0A\x01R\tpageToken\"a\n" +
+	"page_token\x18\x04 \x01(\tB\x03\xe0A\x01R\tpageToken\x12C\n" +
+	"\rmax_staleness\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\fmaxStaleness\"a\n" +
 	"\x10ListJobsResponse\x12%\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x11.interlock.v1.JobR\x04jobs\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa7\x04\n" +
@@ -3527,29 +3547,29 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\x1bSTAGE_WAIT_REASON_NO_WORKER\x10\x05\x12\x1d\n" +
 	"\x19STAGE_WAIT_REASON_RUNNING\x10\x06\x12\x1c\n" +
 	"\x18STAGE_WAIT_REASON_QUEUED\x10\a\x12\x1c\n" +
-	"\x18STAGE_WAIT_REASON_PERMIT\x10\b2\xc4\n" +
+	"\x18STAGE_WAIT_REASON_PERMIT\x10\b2\xf1\n" +
 	"\n" +
 	"\n" +
 	"JobService\x12L\n" +
 	"\tSubmitJob\x12\x1e.interlock.v1.SubmitJobRequest\x1a\x1f.interlock.v1.SubmitJobResponse\x12^\n" +
-	"\x0fBatchSubmitJobs\x12$.interlock.v1.BatchSubmitJobsRequest\x1a%.interlock.v1.BatchSubmitJobsResponse\x12C\n" +
-	"\x06GetJob\x12\x1b.interlock.v1.GetJobRequest\x1a\x1c.interlock.v1.GetJobResponse\x12I\n" +
-	"\bGetStage\x12\x1d.interlock.v1.GetStageRequest\x1a\x1e.interlock.v1.GetStageResponse\x12O\n" +
+	"\x0fBatchSubmitJobs\x12$.interlock.v1.BatchSubmitJobsRequest\x1a%.interlock.v1.BatchSubmitJobsResponse\x12H\n" +
+	"\x06GetJob\x12\x1b.interlock.v1.GetJobRequest\x1a\x1c.interlock.v1.GetJobResponse\"\x03\x90\x02\x01\x12N\n" +
+	"\bGetStage\x12\x1d.interlock.v1.GetStageRequest\x1a\x1e.interlock.v1.GetStageResponse\"\x03\x90\x02\x01\x12T\n" +
 	"\n" +
-	"ListStages\x12\x1f.interlock.v1.ListStagesRequest\x1a .interlock.v1.ListStagesResponse\x12I\n" +
-	"\bListJobs\x12\x1d.interlock.v1.ListJobsRequest\x1a\x1e.interlock.v1.ListJobsResponse\x12L\n" +
+	"ListStages\x12\x1f.interlock.v1.ListStagesRequest\x1a .interlock.v1.ListStagesResponse\"\x03\x90\x02\x01\x12N\n" +
+	"\bListJobs\x12\x1d.interlock.v1.ListJobsRequest\x1a\x1e.interlock.v1.ListJobsResponse\"\x03\x90\x02\x01\x12L\n" +
 	"\tUpdateJob\x12\x1e.interlock.v1.UpdateJobRequest\x1a\x1f.interlock.v1.UpdateJobResponse\x12L\n" +
 	"\tCancelJob\x12\x1e.interlock.v1.CancelJobRequest\x1a\x1f.interlock.v1.CancelJobResponse\x12I\n" +
 	"\bPauseJob\x12\x1d.interlock.v1.PauseJobRequest\x1a\x1e.interlock.v1.PauseJobResponse\x12L\n" +
 	"\tResumeJob\x12\x1e.interlock.v1.ResumeJobRequest\x1a\x1f.interlock.v1.ResumeJobResponse\x12I\n" +
 	"\bRetryJob\x12\x1d.interlock.v1.RetryJobRequest\x1a\x1e.interlock.v1.RetryJobResponse\x12L\n" +
-	"\tDeleteJob\x12\x1e.interlock.v1.DeleteJobRequest\x1a\x1f.interlock.v1.DeleteJobResponse\x12F\n" +
-	"\aWaitJob\x12\x1c.interlock.v1.WaitJobRequest\x1a\x1d.interlock.v1.WaitJobResponse\x12K\n" +
-	"\bWatchJob\x12\x1d.interlock.v1.WatchJobRequest\x1a\x1e.interlock.v1.WatchJobResponse0\x01\x12N\n" +
-	"\tWatchJobs\x12\x1e.interlock.v1.WatchJobsRequest\x1a\x1f.interlock.v1.WatchJobsResponse0\x01\x12X\n" +
-	"\rListJobEvents\x12\".interlock.v1.ListJobEventsRequest\x1a#.interlock.v1.ListJobEventsResponse\x12O\n" +
+	"\tDeleteJob\x12\x1e.interlock.v1.DeleteJobRequest\x1a\x1f.interlock.v1.DeleteJobResponse\x12K\n" +
+	"\aWaitJob\x12\x1c.interlock.v1.WaitJobRequest\x1a\x1d.interlock.v1.WaitJobResponse\"\x03\x90\x02\x01\x12P\n" +
+	"\bWatchJob\x12\x1d.interlock.v1.WatchJobRequest\x1a\x1e.interlock.v1.WatchJobResponse\"\x03\x90\x02\x010\x01\x12S\n" +
+	"\tWatchJobs\x12\x1e.interlock.v1.WatchJobsRequest\x1a\x1f.interlock.v1.WatchJobsResponse\"\x03\x90\x02\x010\x01\x12]\n" +
+	"\rListJobEvents\x12\".interlock.v1.ListJobEventsRequest\x1a#.interlock.v1.ListJobEventsResponse\"\x03\x90\x02\x01\x12T\n" +
 	"\n" +
-	"ExplainJob\x12\x1f.interlock.v1.ExplainJobRequest\x1a .interlock.v1.ExplainJobResponseBd\n" +
+	"ExplainJob\x12\x1f.interlock.v1.ExplainJobRequest\x1a .interlock.v1.ExplainJobResponse\"\x03\x90\x02\x01Bd\n" +
 	"\finterlock.v1B\x0fJobServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
@@ -3638,86 +3658,88 @@ var file_interlock_v1_job_service_proto_depIdxs = []int32{
 	51, // 7: interlock.v1.SubmitJobResponse.job:type_name -> interlock.v1.Job
 	2,  // 8: interlock.v1.BatchSubmitJobsRequest.jobs:type_name -> interlock.v1.SubmitJobRequest
 	51, // 9: interlock.v1.BatchSubmitJobsResponse.jobs:type_name -> interlock.v1.Job
-	51, // 10: interlock.v1.GetJobResponse.job:type_name -> interlock.v1.Job
-	52, // 11: interlock.v1.GetStageResponse.stage:type_name -> interlock.v1.Stage
-	53, // 12: interlock.v1.ListStagesRequest.states:type_name -> interlock.v1.StageState
-	52, // 13: interlock.v1.ListStagesResponse.stages:type_name -> interlock.v1.Stage
-	51, // 14: interlock.v1.ListJobsResponse.jobs:type_name -> interlock.v1.Job
-	45, // 15: interlock.v1.UpdateJobRequest.labels:type_name -> interlock.v1.UpdateJobRequest.LabelsEntry
-	54, // 16: interlock.v1.UpdateJobRequest.update_mask:type_name -> google.protobuf.FieldMask
-	55, // 17: interlock.v1.UpdateJobRequest.context_operations:type_name -> interlock.v1.FieldOperation
-	51, // 18: interlock.v1.UpdateJobResponse.job:type_name -> interlock.v1.Job
-	50, // 19: interlock.v1.CancelJobRequest.grace_period:type_name -> google.protobuf.Duration
-	51, // 20: interlock.v1.CancelJobResponse.job:type_name -> interlock.v1.Job
-	51, // 21: interlock.v1.PauseJobResponse.job:type_name -> interlock.v1.Job
-	51, // 22: interlock.v1.ResumeJobResponse.job:type_name -> interlock.v1.Job
-	51, // 23: interlock.v1.RetryJobResponse.job:type_name -> interlock.v1.Job
-	50, // 24: interlock.v1.WaitJobRequest.wait:type_name -> google.protobuf.Duration
-	51, // 25: interlock.v1.WaitJobResponse.job:type_name -> interlock.v1.Job
-	51, // 26: interlock.v1.WatchJobResponse.snapshot:type_name -> interlock.v1.Job
-	32, // 27: interlock.v1.WatchJobResponse.change:type_name -> interlock.v1.JobChange
-	33, // 28: interlock.v1.WatchJobResponse.gap:type_name -> interlock.v1.WatchGap
-	34, // 29: interlock.v1.WatchJobResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
-	51, // 30: interlock.v1.WatchJobsResponse.job:type_name -> interlock.v1.Job
-	32, // 31: interlock.v1.WatchJobsResponse.change:type_name -> interlock.v1.JobChange
-	35, // 32: interlock.v1.WatchJobsResponse.removal:type_name -> interlock.v1.JobRemoval
-	36, // 33: interlock.v1.WatchJobsResponse.caught_up:type_name -> interlock.v1.WatchCaughtUp
-	34, // 34: interlock.v1.WatchJobsResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
-	56, // 35: interlock.v1.JobChange.state:type_name -> interlock.v1.JobState
-	52, // 36: interlock.v1.JobChange.stages:type_name -> interlock.v1.Stage
-	0,  // 37: interlock.v1.JobChange.event_type:type_name -> interlock.v1.JobEventType
-	47, // 38: interlock.v1.JobChange.change_time:type_name -> google.protobuf.Timestamp
-	57, // 39: interlock.v1.JobChange.failure:type_name -> interlock.v1.Failure
-	58, // 40: interlock.v1.JobChange.stage_counts:type_name -> interlock.v1.StageCounts
-	39, // 41: interlock.v1.ListJobEventsResponse.events:type_name -> interlock.v1.JobEvent
-	47, // 42: interlock.v1.JobEvent.event_time:type_name -> google.protobuf.Timestamp
-	0,  // 43: interlock.v1.JobEvent.event_type:type_name -> interlock.v1.JobEventType
-	56, // 44: interlock.v1.JobEvent.job_state:type_name -> interlock.v1.JobState
-	40, // 45: interlock.v1.JobEvent.stage_changes:type_name -> interlock.v1.StageChange
-	53, // 46: interlock.v1.StageChange.state:type_name -> interlock.v1.StageState
-	57, // 47: interlock.v1.StageChange.failure:type_name -> interlock.v1.Failure
-	43, // 48: interlock.v1.ExplainJobResponse.stages:type_name -> interlock.v1.StageExplanation
-	1,  // 49: interlock.v1.StageExplanation.reason:type_name -> interlock.v1.StageWaitReason
-	47, // 50: interlock.v1.StageExplanation.until_time:type_name -> google.protobuf.Timestamp
-	2,  // 51: interlock.v1.JobService.SubmitJob:input_type -> interlock.v1.SubmitJobRequest
-	4,  // 52: interlock.v1.JobService.BatchSubmitJobs:input_type -> interlock.v1.BatchSubmitJobsRequest
-	6,  // 53: interlock.v1.JobService.GetJob:input_type -> interlock.v1.GetJobRequest
-	8,  // 54: interlock.v1.JobService.GetStage:input_type -> interlock.v1.GetStageRequest
-	10, // 55: interlock.v1.JobService.ListStages:input_type -> interlock.v1.ListStagesRequest
-	12, // 56: interlock.v1.JobService.ListJobs:input_type -> interlock.v1.ListJobsRequest
-	14, // 57: interlock.v1.JobService.UpdateJob:input_type -> interlock.v1.UpdateJobRequest
-	16, // 58: interlock.v1.JobService.CancelJob:input_type -> interlock.v1.CancelJobRequest
-	18, // 59: interlock.v1.JobService.PauseJob:input_type -> interlock.v1.PauseJobRequest
-	20, // 60: interlock.v1.JobService.ResumeJob:input_type -> interlock.v1.ResumeJobRequest
-	22, // 61: interlock.v1.JobService.RetryJob:input_type -> interlock.v1.RetryJobRequest
-	24, // 62: interlock.v1.JobService.DeleteJob:input_type -> interlock.v1.DeleteJobRequest
-	26, // 63: interlock.v1.JobService.WaitJob:input_type -> interlock.v1.WaitJobRequest
-	28, // 64: interlock.v1.JobService.WatchJob:input_type -> interlock.v1.WatchJobRequest
-	30, // 65: interlock.v1.JobService.WatchJobs:input_type -> interlock.v1.WatchJobsRequest
-	37, // 66: interlock.v1.JobService.ListJobEvents:input_type -> interlock.v1.ListJobEventsRequest
-	41, // 67: interlock.v1.JobService.ExplainJob:input_type -> interlock.v1.ExplainJobRequest
-	3,  // 68: interlock.v1.JobService.SubmitJob:output_type -> interlock.v1.SubmitJobResponse
-	5,  // 69: interlock.v1.JobService.BatchSubmitJobs:output_type -> interlock.v1.BatchSubmitJobsResponse
-	7,  // 70: interlock.v1.JobService.GetJob:output_type -> interlock.v1.GetJobResponse
-	9,  // 71: interlock.v1.JobService.GetStage:output_type -> interlock.v1.GetStageResponse
-	11, // 72: interlock.v1.JobService.ListStages:output_type -> interlock.v1.ListStagesResponse
-	13, // 73: interlock.v1.JobService.ListJobs:output_type -> interlock.v1.ListJobsResponse
-	15, // 74: interlock.v1.JobService.UpdateJob:output_type -> interlock.v1.UpdateJobResponse
-	17, // 75: interlock.v1.JobService.CancelJob:output_type -> interlock.v1.CancelJobResponse
-	19, // 76: interlock.v1.JobService.PauseJob:output_type -> interlock.v1.PauseJobResponse
-	21, // 77: interlock.v1.JobService.ResumeJob:output_type -> interlock.v1.ResumeJobResponse
-	23, // 78: interlock.v1.JobService.RetryJob:output_type -> interlock.v1.RetryJobResponse
-	25, // 79: interlock.v1.JobService.DeleteJob:output_type -> interlock.v1.DeleteJobResponse
-	27, // 80: interlock.v1.JobService.WaitJob:output_type -> interlock.v1.WaitJobResponse
-	29, // 81: interlock.v1.JobService.WatchJob:output_type -> interlock.v1.WatchJobResponse
-	31, // 82: interlock.v1.JobService.WatchJobs:output_type -> interlock.v1.WatchJobsResponse
-	38, // 83: interlock.v1.JobService.ListJobEvents:output_type -> interlock.v1.ListJobEventsResponse
-	42, // 84: interlock.v1.JobService.ExplainJob:output_type -> interlock.v1.ExplainJobResponse
-	68, // [68:85] is the sub-list for method output_type
-	51, // [51:68] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	50, // 10: interlock.v1.GetJobRequest.max_staleness:type_name -> google.protobuf.Duration
+	51, // 11: interlock.v1.GetJobResponse.job:type_name -> interlock.v1.Job
+	52, // 12: interlock.v1.GetStageResponse.stage:type_name -> interlock.v1.Stage
+	53, // 13: interlock.v1.ListStagesRequest.states:type_name -> interlock.v1.StageState
+	52, // 14: interlock.v1.ListStagesResponse.stages:type_name -> interlock.v1.Stage
+	50, // 15: interlock.v1.ListJobsRequest.max_staleness:type_name -> google.protobuf.Duration
+	51, // 16: interlock.v1.ListJobsResponse.jobs:type_name -> interlock.v1.Job
+	45, // 17: interlock.v1.UpdateJobRequest.labels:type_name -> interlock.v1.UpdateJobRequest.LabelsEntry
+	54, // 18: interlock.v1.UpdateJobRequest.update_mask:type_name -> google.protobuf.FieldMask
+	55, // 19: interlock.v1.UpdateJobRequest.context_operations:type_name -> interlock.v1.FieldOperation
+	51, // 20: interlock.v1.UpdateJobResponse.job:type_name -> interlock.v1.Job
+	50, // 21: interlock.v1.CancelJobRequest.grace_period:type_name -> google.protobuf.Duration
+	51, // 22: interlock.v1.CancelJobResponse.job:type_name -> interlock.v1.Job
+	51, // 23: interlock.v1.PauseJobResponse.job:type_name -> interlock.v1.Job
+	51, // 24: interlock.v1.ResumeJobResponse.job:type_name -> interlock.v1.Job
+	51, // 25: interlock.v1.RetryJobResponse.job:type_name -> interlock.v1.Job
+	50, // 26: interlock.v1.WaitJobRequest.wait:type_name -> google.protobuf.Duration
+	51, // 27: interlock.v1.WaitJobResponse.job:type_name -> interlock.v1.Job
+	51, // 28: interlock.v1.WatchJobResponse.snapshot:type_name -> interlock.v1.Job
+	32, // 29: interlock.v1.WatchJobResponse.change:type_name -> interlock.v1.JobChange
+	33, // 30: interlock.v1.WatchJobResponse.gap:type_name -> interlock.v1.WatchGap
+	34, // 31: interlock.v1.WatchJobResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
+	51, // 32: interlock.v1.WatchJobsResponse.job:type_name -> interlock.v1.Job
+	32, // 33: interlock.v1.WatchJobsResponse.change:type_name -> interlock.v1.JobChange
+	35, // 34: interlock.v1.WatchJobsResponse.removal:type_name -> interlock.v1.JobRemoval
+	36, // 35: interlock.v1.WatchJobsResponse.caught_up:type_name -> interlock.v1.WatchCaughtUp
+	34, // 36: interlock.v1.WatchJobsResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
+	56, // 37: interlock.v1.JobChange.state:type_name -> interlock.v1.JobState
+	52, // 38: interlock.v1.JobChange.stages:type_name -> interlock.v1.Stage
+	0,  // 39: interlock.v1.JobChange.event_type:type_name -> interlock.v1.JobEventType
+	47, // 40: interlock.v1.JobChange.change_time:type_name -> google.protobuf.Timestamp
+	57, // 41: interlock.v1.JobChange.failure:type_name -> interlock.v1.Failure
+	58, // 42: interlock.v1.JobChange.stage_counts:type_name -> interlock.v1.StageCounts
+	39, // 43: interlock.v1.ListJobEventsResponse.events:type_name -> interlock.v1.JobEvent
+	47, // 44: interlock.v1.JobEvent.event_time:type_name -> google.protobuf.Timestamp
+	0,  // 45: interlock.v1.JobEvent.event_type:type_name -> interlock.v1.JobEventType
+	56, // 46: interlock.v1.JobEvent.job_state:type_name -> interlock.v1.JobState
+	40, // 47: interlock.v1.JobEvent.stage_changes:type_name -> interlock.v1.StageChange
+	53, // 48: interlock.v1.StageChange.state:type_name -> interlock.v1.StageState
+	57, // 49: interlock.v1.StageChange.failure:type_name -> interlock.v1.Failure
+	43, // 50: interlock.v1.ExplainJobResponse.stages:type_name -> interlock.v1.StageExplanation
+	1,  // 51: interlock.v1.StageExplanation.reason:type_name -> interlock.v1.StageWaitReason
+	47, // 52: interlock.v1.StageExplanation.until_time:type_name -> google.protobuf.Timestamp
+	2,  // 53: interlock.v1.JobService.SubmitJob:input_type -> interlock.v1.SubmitJobRequest
+	4,  // 54: interlock.v1.JobService.BatchSubmitJobs:input_type -> interlock.v1.BatchSubmitJobsRequest
+	6,  // 55: interlock.v1.JobService.GetJob:input_type -> interlock.v1.GetJobRequest
+	8,  // 56: interlock.v1.JobService.GetStage:input_type -> interlock.v1.GetStageRequest
+	10, // 57: interlock.v1.JobService.ListStages:input_type -> interlock.v1.ListStagesRequest
+	12, // 58: interlock.v1.JobService.ListJobs:input_type -> interlock.v1.ListJobsRequest
+	14, // 59: interlock.v1.JobService.UpdateJob:input_type -> interlock.v1.UpdateJobRequest
+	16, // 60: interlock.v1.JobService.CancelJob:input_type -> interlock.v1.CancelJobRequest
+	18, // 61: interlock.v1.JobService.PauseJob:input_type -> interlock.v1.PauseJobRequest
+	20, // 62: interlock.v1.JobService.ResumeJob:input_type -> interlock.v1.ResumeJobRequest
+	22, // 63: interlock.v1.JobService.RetryJob:input_type -> interlock.v1.RetryJobRequest
+	24, // 64: interlock.v1.JobService.DeleteJob:input_type -> interlock.v1.DeleteJobRequest
+	26, // 65: interlock.v1.JobService.WaitJob:input_type -> interlock.v1.WaitJobRequest
+	28, // 66: interlock.v1.JobService.WatchJob:input_type -> interlock.v1.WatchJobRequest
+	30, // 67: interlock.v1.JobService.WatchJobs:input_type -> interlock.v1.WatchJobsRequest
+	37, // 68: interlock.v1.JobService.ListJobEvents:input_type -> interlock.v1.ListJobEventsRequest
+	41, // 69: interlock.v1.JobService.ExplainJob:input_type -> interlock.v1.ExplainJobRequest
+	3,  // 70: interlock.v1.JobService.SubmitJob:output_type -> interlock.v1.SubmitJobResponse
+	5,  // 71: interlock.v1.JobService.BatchSubmitJobs:output_type -> interlock.v1.BatchSubmitJobsResponse
+	7,  // 72: interlock.v1.JobService.GetJob:output_type -> interlock.v1.GetJobResponse
+	9,  // 73: interlock.v1.JobService.GetStage:output_type -> interlock.v1.GetStageResponse
+	11, // 74: interlock.v1.JobService.ListStages:output_type -> interlock.v1.ListStagesResponse
+	13, // 75: interlock.v1.JobService.ListJobs:output_type -> interlock.v1.ListJobsResponse
+	15, // 76: interlock.v1.JobService.UpdateJob:output_type -> interlock.v1.UpdateJobResponse
+	17, // 77: interlock.v1.JobService.CancelJob:output_type -> interlock.v1.CancelJobResponse
+	19, // 78: interlock.v1.JobService.PauseJob:output_type -> interlock.v1.PauseJobResponse
+	21, // 79: interlock.v1.JobService.ResumeJob:output_type -> interlock.v1.ResumeJobResponse
+	23, // 80: interlock.v1.JobService.RetryJob:output_type -> interlock.v1.RetryJobResponse
+	25, // 81: interlock.v1.JobService.DeleteJob:output_type -> interlock.v1.DeleteJobResponse
+	27, // 82: interlock.v1.JobService.WaitJob:output_type -> interlock.v1.WaitJobResponse
+	29, // 83: interlock.v1.JobService.WatchJob:output_type -> interlock.v1.WatchJobResponse
+	31, // 84: interlock.v1.JobService.WatchJobs:output_type -> interlock.v1.WatchJobsResponse
+	38, // 85: interlock.v1.JobService.ListJobEvents:output_type -> interlock.v1.ListJobEventsResponse
+	42, // 86: interlock.v1.JobService.ExplainJob:output_type -> interlock.v1.ExplainJobResponse
+	70, // [70:87] is the sub-list for method output_type
+	53, // [53:70] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_interlock_v1_job_service_proto_init() }

@@ -1539,16 +1539,16 @@ const file_interlock_v1_permit_service_proto_rawDesc = "" +
 	"\x14RevokePermitResponse\x122\n" +
 	"\bresource\x18\x01 \x01(\v2\x16.interlock.v1.ResourceR\bresource\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x03 \x01(\bR\breplayed2\x8c\a\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed2\x9b\a\n" +
 	"\rPermitService\x12X\n" +
 	"\rAcquirePermit\x12\".interlock.v1.AcquirePermitRequest\x1a#.interlock.v1.AcquirePermitResponse\x12U\n" +
 	"\fRenewPermits\x12!.interlock.v1.RenewPermitsRequest\x1a\".interlock.v1.RenewPermitsResponse\x12X\n" +
 	"\rReleasePermit\x12\".interlock.v1.ReleasePermitRequest\x1a#.interlock.v1.ReleasePermitResponse\x12[\n" +
-	"\x0eUpdateResource\x12#.interlock.v1.UpdateResourceRequest\x1a$.interlock.v1.UpdateResourceResponse\x12R\n" +
-	"\vGetResource\x12 .interlock.v1.GetResourceRequest\x1a!.interlock.v1.GetResourceResponse\x12X\n" +
-	"\rListResources\x12\".interlock.v1.ListResourcesRequest\x1a#.interlock.v1.ListResourcesResponse\x12[\n" +
-	"\x0eDeleteResource\x12#.interlock.v1.DeleteResourceRequest\x1a$.interlock.v1.DeleteResourceResponse\x12Z\n" +
-	"\rWatchResource\x12\".interlock.v1.WatchResourceRequest\x1a#.interlock.v1.WatchResourceResponse0\x01\x12U\n" +
+	"\x0eUpdateResource\x12#.interlock.v1.UpdateResourceRequest\x1a$.interlock.v1.UpdateResourceResponse\x12W\n" +
+	"\vGetResource\x12 .interlock.v1.GetResourceRequest\x1a!.interlock.v1.GetResourceResponse\"\x03\x90\x02\x01\x12]\n" +
+	"\rListResources\x12\".interlock.v1.ListResourcesRequest\x1a#.interlock.v1.ListResourcesResponse\"\x03\x90\x02\x01\x12[\n" +
+	"\x0eDeleteResource\x12#.interlock.v1.DeleteResourceRequest\x1a$.interlock.v1.DeleteResourceResponse\x12_\n" +
+	"\rWatchResource\x12\".interlock.v1.WatchResourceRequest\x1a#.interlock.v1.WatchResourceResponse\"\x03\x90\x02\x010\x01\x12U\n" +
 	"\fResetBreaker\x12!.interlock.v1.ResetBreakerRequest\x1a\".interlock.v1.ResetBreakerResponse\x12U\n" +
 	"\fRevokePermit\x12!.interlock.v1.RevokePermitRequest\x1a\".interlock.v1.RevokePermitResponseBg\n" +
 	"\finterlock.v1B\x12PermitServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"

@@ -13,6 +13,7 @@ import (
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -33,7 +34,9 @@ type GetRecordRequest struct {
 	// The collection. Required.
 	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
 	// The id within the collection. Required.
-	RecordId      string `protobuf:"bytes,2,opt,name=record_id,json=recordId,proto3" json:"record_id,omitempty"`
+	RecordId string `protobuf:"bytes,2,opt,name=record_id,json=recordId,proto3" json:"record_id,omitempty"`
+	// How old the answer may be, 0 to 60 s: it can then come from a read replica. Unset or 0: it is current.
+	MaxStaleness  *durationpb.Duration `protobuf:"bytes,3,opt,name=max_staleness,json=maxStaleness,proto3" json:"max_staleness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -80,6 +83,13 @@ func (x *GetRecordRequest) GetRecordId() string {
 		return x.RecordId
 	}
 	return ""
+}
+
+func (x *GetRecordRequest) GetMaxStaleness() *durationpb.Duration {
+	if x != nil {
+		return x.MaxStaleness
+	}
+	return nil
 }
 
 // Response message of RecordService.GetRecord.
@@ -132,7 +142,9 @@ func (x *GetRecordResponse) GetRecord() *Record {
 type BatchGetRecordsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The records to read, 1 to 500; one that is named twice is returned twice. Required.
-	Records       []*RecordRef `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	Records []*RecordRef `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	// How old the answer may be, 0 to 60 s: it can then come from a read replica. Unset or 0: it is current.
+	MaxStaleness  *durationpb.Duration `protobuf:"bytes,2,opt,name=max_staleness,json=maxStaleness,proto3" json:"max_staleness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -170,6 +182,13 @@ func (*BatchGetRecordsRequest) Descriptor() ([]byte, []int) {
 func (x *BatchGetRecordsRequest) GetRecords() []*RecordRef {
 	if x != nil {
 		return x.Records
+	}
+	return nil
+}
+
+func (x *BatchGetRecordsRequest) GetMaxStaleness() *durationpb.Duration {
+	if x != nil {
+		return x.MaxStaleness
 	}
 	return nil
 }
@@ -252,7 +271,9 @@ type ListRecordsRequest struct {
 	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the previous page; all fields but page_size must be as in its request. Unset: the first
 	// page.
-	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// How old the answer may be, 0 to 60 s: it can then come from a read replica. Unset or 0: it is current.
+	MaxStaleness  *durationpb.Duration `protobuf:"bytes,6,opt,name=max_staleness,json=maxStaleness,proto3" json:"max_staleness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -320,6 +341,13 @@ func (x *ListRecordsRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListRecordsRequest) GetMaxStaleness() *durationpb.Duration {
+	if x != nil {
+		return x.MaxStaleness
+	}
+	return nil
 }
 
 // Response message of RecordService.ListRecords.
@@ -1465,19 +1493,21 @@ var File_interlock_v1_record_service_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"\n" +
-	"!interlock/v1/record_service.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1einterlock/v1/job_service.proto\x1a\x19interlock/v1/record.proto\"Y\n" +
+	"!interlock/v1/record_service.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1einterlock/v1/job_service.proto\x1a\x19interlock/v1/record.proto\"\x9e\x01\n" +
 	"\x10GetRecordRequest\x12#\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tB\x03\xe0A\x02R\n" +
 	"collection\x12 \n" +
-	"\trecord_id\x18\x02 \x01(\tB\x03\xe0A\x02R\brecordId\"A\n" +
+	"\trecord_id\x18\x02 \x01(\tB\x03\xe0A\x02R\brecordId\x12C\n" +
+	"\rmax_staleness\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\fmaxStaleness\"A\n" +
 	"\x11GetRecordResponse\x12,\n" +
-	"\x06record\x18\x01 \x01(\v2\x14.interlock.v1.RecordR\x06record\"P\n" +
+	"\x06record\x18\x01 \x01(\v2\x14.interlock.v1.RecordR\x06record\"\x95\x01\n" +
 	"\x16BatchGetRecordsRequest\x126\n" +
-	"\arecords\x18\x01 \x03(\v2\x17.interlock.v1.RecordRefB\x03\xe0A\x02R\arecords\"|\n" +
+	"\arecords\x18\x01 \x03(\v2\x17.interlock.v1.RecordRefB\x03\xe0A\x02R\arecords\x12C\n" +
+	"\rmax_staleness\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\fmaxStaleness\"|\n" +
 	"\x17BatchGetRecordsResponse\x12.\n" +
 	"\arecords\x18\x01 \x03(\v2\x14.interlock.v1.RecordR\arecords\x121\n" +
-	"\amissing\x18\x02 \x03(\v2\x17.interlock.v1.RecordRefR\amissing\"\xbc\x01\n" +
+	"\amissing\x18\x02 \x03(\v2\x17.interlock.v1.RecordRefR\amissing\"\x81\x02\n" +
 	"\x12ListRecordsRequest\x12#\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tB\x03\xe0A\x02R\n" +
@@ -1486,7 +1516,8 @@ const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"\border_by\x18\x03 \x01(\tB\x03\xe0A\x01R\aorderBy\x12 \n" +
 	"\tpage_size\x18\x04 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tB\x03\xe0A\x01R\tpageToken\"m\n" +
+	"page_token\x18\x05 \x01(\tB\x03\xe0A\x01R\tpageToken\x12C\n" +
+	"\rmax_staleness\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\fmaxStaleness\"m\n" +
 	"\x13ListRecordsResponse\x12.\n" +
 	"\arecords\x18\x01 \x03(\v2\x14.interlock.v1.RecordR\arecords\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9d\x03\n" +
@@ -1586,16 +1617,16 @@ const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"collection\x18\x01 \x01(\tR\n" +
 	"collection\x12\x1b\n" +
 	"\trecord_id\x18\x02 \x01(\tR\brecordId\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x03R\aversion2\xe7\x05\n" +
-	"\rRecordService\x12L\n" +
-	"\tGetRecord\x12\x1e.interlock.v1.GetRecordRequest\x1a\x1f.interlock.v1.GetRecordResponse\x12^\n" +
-	"\x0fBatchGetRecords\x12$.interlock.v1.BatchGetRecordsRequest\x1a%.interlock.v1.BatchGetRecordsResponse\x12R\n" +
-	"\vListRecords\x12 .interlock.v1.ListRecordsRequest\x1a!.interlock.v1.ListRecordsResponse\x12U\n" +
+	"\aversion\x18\x03 \x01(\x03R\aversion2\xfb\x05\n" +
+	"\rRecordService\x12Q\n" +
+	"\tGetRecord\x12\x1e.interlock.v1.GetRecordRequest\x1a\x1f.interlock.v1.GetRecordResponse\"\x03\x90\x02\x01\x12c\n" +
+	"\x0fBatchGetRecords\x12$.interlock.v1.BatchGetRecordsRequest\x1a%.interlock.v1.BatchGetRecordsResponse\"\x03\x90\x02\x01\x12W\n" +
+	"\vListRecords\x12 .interlock.v1.ListRecordsRequest\x1a!.interlock.v1.ListRecordsResponse\"\x03\x90\x02\x01\x12U\n" +
 	"\fUpdateRecord\x12!.interlock.v1.UpdateRecordRequest\x1a\".interlock.v1.UpdateRecordResponse\x12g\n" +
 	"\x12BatchUpdateRecords\x12'.interlock.v1.BatchUpdateRecordsRequest\x1a(.interlock.v1.BatchUpdateRecordsResponse\x12d\n" +
 	"\x11BatchWriteRecords\x12&.interlock.v1.BatchWriteRecordsRequest\x1a'.interlock.v1.BatchWriteRecordsResponse\x12U\n" +
-	"\fDeleteRecord\x12!.interlock.v1.DeleteRecordRequest\x1a\".interlock.v1.DeleteRecordResponse\x12W\n" +
-	"\fWatchRecords\x12!.interlock.v1.WatchRecordsRequest\x1a\".interlock.v1.WatchRecordsResponse0\x01Bg\n" +
+	"\fDeleteRecord\x12!.interlock.v1.DeleteRecordRequest\x1a\".interlock.v1.DeleteRecordResponse\x12\\\n" +
+	"\fWatchRecords\x12!.interlock.v1.WatchRecordsRequest\x1a\".interlock.v1.WatchRecordsResponse\"\x03\x90\x02\x010\x01Bg\n" +
 	"\finterlock.v1B\x12RecordServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
@@ -1635,60 +1666,64 @@ var file_interlock_v1_record_service_proto_goTypes = []any{
 	(*RecordRemoval)(nil),              // 20: interlock.v1.RecordRemoval
 	nil,                                // 21: interlock.v1.RecordChange.FieldsEntry
 	nil,                                // 22: interlock.v1.RecordChange.FieldVersionsEntry
-	(*Record)(nil),                     // 23: interlock.v1.Record
-	(*RecordRef)(nil),                  // 24: interlock.v1.RecordRef
-	(*FieldOperation)(nil),             // 25: interlock.v1.FieldOperation
-	(*status.Status)(nil),              // 26: google.rpc.Status
-	(*timestamppb.Timestamp)(nil),      // 27: google.protobuf.Timestamp
-	(*WatchKeepalive)(nil),             // 28: interlock.v1.WatchKeepalive
-	(*structpb.Value)(nil),             // 29: google.protobuf.Value
+	(*durationpb.Duration)(nil),        // 23: google.protobuf.Duration
+	(*Record)(nil),                     // 24: interlock.v1.Record
+	(*RecordRef)(nil),                  // 25: interlock.v1.RecordRef
+	(*FieldOperation)(nil),             // 26: interlock.v1.FieldOperation
+	(*status.Status)(nil),              // 27: google.rpc.Status
+	(*timestamppb.Timestamp)(nil),      // 28: google.protobuf.Timestamp
+	(*WatchKeepalive)(nil),             // 29: interlock.v1.WatchKeepalive
+	(*structpb.Value)(nil),             // 30: google.protobuf.Value
 }
 var file_interlock_v1_record_service_proto_depIdxs = []int32{
-	23, // 0: interlock.v1.GetRecordResponse.record:type_name -> interlock.v1.Record
-	24, // 1: interlock.v1.BatchGetRecordsRequest.records:type_name -> interlock.v1.RecordRef
-	23, // 2: interlock.v1.BatchGetRecordsResponse.records:type_name -> interlock.v1.Record
-	24, // 3: interlock.v1.BatchGetRecordsResponse.missing:type_name -> interlock.v1.RecordRef
-	23, // 4: interlock.v1.ListRecordsResponse.records:type_name -> interlock.v1.Record
-	25, // 5: interlock.v1.UpdateRecordRequest.operations:type_name -> interlock.v1.FieldOperation
-	23, // 6: interlock.v1.UpdateRecordResponse.record:type_name -> interlock.v1.Record
-	6,  // 7: interlock.v1.BatchUpdateRecordsRequest.updates:type_name -> interlock.v1.UpdateRecordRequest
-	10, // 8: interlock.v1.BatchUpdateRecordsResponse.results:type_name -> interlock.v1.RecordUpdateResult
-	23, // 9: interlock.v1.RecordUpdateResult.record:type_name -> interlock.v1.Record
-	6,  // 10: interlock.v1.BatchWriteRecordsRequest.updates:type_name -> interlock.v1.UpdateRecordRequest
-	13, // 11: interlock.v1.BatchWriteRecordsResponse.results:type_name -> interlock.v1.RecordWriteResult
-	26, // 12: interlock.v1.RecordWriteResult.status:type_name -> google.rpc.Status
-	23, // 13: interlock.v1.RecordWriteResult.record:type_name -> interlock.v1.Record
-	17, // 14: interlock.v1.WatchRecordsRequest.records:type_name -> interlock.v1.WatchedRecord
-	27, // 15: interlock.v1.WatchedRecord.from_create_time:type_name -> google.protobuf.Timestamp
-	23, // 16: interlock.v1.WatchRecordsResponse.record:type_name -> interlock.v1.Record
-	19, // 17: interlock.v1.WatchRecordsResponse.change:type_name -> interlock.v1.RecordChange
-	20, // 18: interlock.v1.WatchRecordsResponse.removal:type_name -> interlock.v1.RecordRemoval
-	28, // 19: interlock.v1.WatchRecordsResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
-	21, // 20: interlock.v1.RecordChange.fields:type_name -> interlock.v1.RecordChange.FieldsEntry
-	22, // 21: interlock.v1.RecordChange.field_versions:type_name -> interlock.v1.RecordChange.FieldVersionsEntry
-	27, // 22: interlock.v1.RecordChange.change_time:type_name -> google.protobuf.Timestamp
-	29, // 23: interlock.v1.RecordChange.FieldsEntry.value:type_name -> google.protobuf.Value
-	0,  // 24: interlock.v1.RecordService.GetRecord:input_type -> interlock.v1.GetRecordRequest
-	2,  // 25: interlock.v1.RecordService.BatchGetRecords:input_type -> interlock.v1.BatchGetRecordsRequest
-	4,  // 26: interlock.v1.RecordService.ListRecords:input_type -> interlock.v1.ListRecordsRequest
-	6,  // 27: interlock.v1.RecordService.UpdateRecord:input_type -> interlock.v1.UpdateRecordRequest
-	8,  // 28: interlock.v1.RecordService.BatchUpdateRecords:input_type -> interlock.v1.BatchUpdateRecordsRequest
-	11, // 29: interlock.v1.RecordService.BatchWriteRecords:input_type -> interlock.v1.BatchWriteRecordsRequest
-	14, // 30: interlock.v1.RecordService.DeleteRecord:input_type -> interlock.v1.DeleteRecordRequest
-	16, // 31: interlock.v1.RecordService.WatchRecords:input_type -> interlock.v1.WatchRecordsRequest
-	1,  // 32: interlock.v1.RecordService.GetRecord:output_type -> interlock.v1.GetRecordResponse
-	3,  // 33: interlock.v1.RecordService.BatchGetRecords:output_type -> interlock.v1.BatchGetRecordsResponse
-	5,  // 34: interlock.v1.RecordService.ListRecords:output_type -> interlock.v1.ListRecordsResponse
-	7,  // 35: interlock.v1.RecordService.UpdateRecord:output_type -> interlock.v1.UpdateRecordResponse
-	9,  // 36: interlock.v1.RecordService.BatchUpdateRecords:output_type -> interlock.v1.BatchUpdateRecordsResponse
-	12, // 37: interlock.v1.RecordService.BatchWriteRecords:output_type -> interlock.v1.BatchWriteRecordsResponse
-	15, // 38: interlock.v1.RecordService.DeleteRecord:output_type -> interlock.v1.DeleteRecordResponse
-	18, // 39: interlock.v1.RecordService.WatchRecords:output_type -> interlock.v1.WatchRecordsResponse
-	32, // [32:40] is the sub-list for method output_type
-	24, // [24:32] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	23, // 0: interlock.v1.GetRecordRequest.max_staleness:type_name -> google.protobuf.Duration
+	24, // 1: interlock.v1.GetRecordResponse.record:type_name -> interlock.v1.Record
+	25, // 2: interlock.v1.BatchGetRecordsRequest.records:type_name -> interlock.v1.RecordRef
+	23, // 3: interlock.v1.BatchGetRecordsRequest.max_staleness:type_name -> google.protobuf.Duration
+	24, // 4: interlock.v1.BatchGetRecordsResponse.records:type_name -> interlock.v1.Record
+	25, // 5: interlock.v1.BatchGetRecordsResponse.missing:type_name -> interlock.v1.RecordRef
+	23, // 6: interlock.v1.ListRecordsRequest.max_staleness:type_name -> google.protobuf.Duration
+	24, // 7: interlock.v1.ListRecordsResponse.records:type_name -> interlock.v1.Record
+	26, // 8: interlock.v1.UpdateRecordRequest.operations:type_name -> interlock.v1.FieldOperation
+	24, // 9: interlock.v1.UpdateRecordResponse.record:type_name -> interlock.v1.Record
+	6,  // 10: interlock.v1.BatchUpdateRecordsRequest.updates:type_name -> interlock.v1.UpdateRecordRequest
+	10, // 11: interlock.v1.BatchUpdateRecordsResponse.results:type_name -> interlock.v1.RecordUpdateResult
+	24, // 12: interlock.v1.RecordUpdateResult.record:type_name -> interlock.v1.Record
+	6,  // 13: interlock.v1.BatchWriteRecordsRequest.updates:type_name -> interlock.v1.UpdateRecordRequest
+	13, // 14: interlock.v1.BatchWriteRecordsResponse.results:type_name -> interlock.v1.RecordWriteResult
+	27, // 15: interlock.v1.RecordWriteResult.status:type_name -> google.rpc.Status
+	24, // 16: interlock.v1.RecordWriteResult.record:type_name -> interlock.v1.Record
+	17, // 17: interlock.v1.WatchRecordsRequest.records:type_name -> interlock.v1.WatchedRecord
+	28, // 18: interlock.v1.WatchedRecord.from_create_time:type_name -> google.protobuf.Timestamp
+	24, // 19: interlock.v1.WatchRecordsResponse.record:type_name -> interlock.v1.Record
+	19, // 20: interlock.v1.WatchRecordsResponse.change:type_name -> interlock.v1.RecordChange
+	20, // 21: interlock.v1.WatchRecordsResponse.removal:type_name -> interlock.v1.RecordRemoval
+	29, // 22: interlock.v1.WatchRecordsResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
+	21, // 23: interlock.v1.RecordChange.fields:type_name -> interlock.v1.RecordChange.FieldsEntry
+	22, // 24: interlock.v1.RecordChange.field_versions:type_name -> interlock.v1.RecordChange.FieldVersionsEntry
+	28, // 25: interlock.v1.RecordChange.change_time:type_name -> google.protobuf.Timestamp
+	30, // 26: interlock.v1.RecordChange.FieldsEntry.value:type_name -> google.protobuf.Value
+	0,  // 27: interlock.v1.RecordService.GetRecord:input_type -> interlock.v1.GetRecordRequest
+	2,  // 28: interlock.v1.RecordService.BatchGetRecords:input_type -> interlock.v1.BatchGetRecordsRequest
+	4,  // 29: interlock.v1.RecordService.ListRecords:input_type -> interlock.v1.ListRecordsRequest
+	6,  // 30: interlock.v1.RecordService.UpdateRecord:input_type -> interlock.v1.UpdateRecordRequest
+	8,  // 31: interlock.v1.RecordService.BatchUpdateRecords:input_type -> interlock.v1.BatchUpdateRecordsRequest
+	11, // 32: interlock.v1.RecordService.BatchWriteRecords:input_type -> interlock.v1.BatchWriteRecordsRequest
+	14, // 33: interlock.v1.RecordService.DeleteRecord:input_type -> interlock.v1.DeleteRecordRequest
+	16, // 34: interlock.v1.RecordService.WatchRecords:input_type -> interlock.v1.WatchRecordsRequest
+	1,  // 35: interlock.v1.RecordService.GetRecord:output_type -> interlock.v1.GetRecordResponse
+	3,  // 36: interlock.v1.RecordService.BatchGetRecords:output_type -> interlock.v1.BatchGetRecordsResponse
+	5,  // 37: interlock.v1.RecordService.ListRecords:output_type -> interlock.v1.ListRecordsResponse
+	7,  // 38: interlock.v1.RecordService.UpdateRecord:output_type -> interlock.v1.UpdateRecordResponse
+	9,  // 39: interlock.v1.RecordService.BatchUpdateRecords:output_type -> interlock.v1.BatchUpdateRecordsResponse
+	12, // 40: interlock.v1.RecordService.BatchWriteRecords:output_type -> interlock.v1.BatchWriteRecordsResponse
+	15, // 41: interlock.v1.RecordService.DeleteRecord:output_type -> interlock.v1.DeleteRecordResponse
+	18, // 42: interlock.v1.RecordService.WatchRecords:output_type -> interlock.v1.WatchRecordsResponse
+	35, // [35:43] is the sub-list for method output_type
+	27, // [27:35] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_interlock_v1_record_service_proto_init() }

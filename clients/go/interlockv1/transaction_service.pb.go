@@ -122,6 +122,7 @@ type CommitOperation struct {
 	//	*CommitOperation_ResumeJob
 	//	*CommitOperation_RetryJob
 	//	*CommitOperation_ReleasePermit
+	//	*CommitOperation_AppendSegments
 	Operation     isCommitOperation_Operation `protobuf_oneof:"operation"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -290,6 +291,15 @@ func (x *CommitOperation) GetReleasePermit() *ReleasePermitRequest {
 	return nil
 }
 
+func (x *CommitOperation) GetAppendSegments() *AppendSegmentsRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*CommitOperation_AppendSegments); ok {
+			return x.AppendSegments
+		}
+	}
+	return nil
+}
+
 type isCommitOperation_Operation interface {
 	isCommitOperation_Operation()
 }
@@ -366,6 +376,11 @@ type CommitOperation_ReleasePermit struct {
 	ReleasePermit *ReleasePermitRequest `protobuf:"bytes,14,opt,name=release_permit,json=releasePermit,proto3,oneof"`
 }
 
+type CommitOperation_AppendSegments struct {
+	// As TimelineService.AppendSegments.
+	AppendSegments *AppendSegmentsRequest `protobuf:"bytes,15,opt,name=append_segments,json=appendSegments,proto3,oneof"`
+}
+
 func (*CommitOperation_SubmitJob) isCommitOperation_Operation() {}
 
 func (*CommitOperation_CompleteStage) isCommitOperation_Operation() {}
@@ -393,6 +408,8 @@ func (*CommitOperation_ResumeJob) isCommitOperation_Operation() {}
 func (*CommitOperation_RetryJob) isCommitOperation_Operation() {}
 
 func (*CommitOperation_ReleasePermit) isCommitOperation_Operation() {}
+
+func (*CommitOperation_AppendSegments) isCommitOperation_Operation() {}
 
 // Response message of TransactionService.Commit.
 type CommitResponse struct {
@@ -462,11 +479,14 @@ type CommitResult struct {
 	Record *Record `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"`
 	// Whether the operation changed anything.
 	Applied bool `protobuf:"varint,4,opt,name=applied,proto3" json:"applied,omitempty"`
-	// The version of the job or record after the operation, for operations on stages that of their job; in a replay,
-	// after the first call. 0: nothing changed.
+	// The version of the job, record or session after the operation, for operations on stages that of their job; in a
+	// replay, after the first call. 0: nothing changed.
 	AppliedVersion int64 `protobuf:"varint,5,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The results of append_segments, in the order of its segments. Empty: the operation was another, or this is a
+	// replay.
+	Segments      []*SegmentResult `protobuf:"bytes,6,rep,name=segments,proto3" json:"segments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CommitResult) Reset() {
@@ -534,11 +554,18 @@ func (x *CommitResult) GetAppliedVersion() int64 {
 	return 0
 }
 
+func (x *CommitResult) GetSegments() []*SegmentResult {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
 var File_interlock_v1_transaction_service_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_transaction_service_proto_rawDesc = "" +
 	"\n" +
-	"&interlock/v1/transaction_service.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x16interlock/v1/job.proto\x1a\x1einterlock/v1/job_service.proto\x1a!interlock/v1/permit_service.proto\x1a\x19interlock/v1/record.proto\x1a!interlock/v1/record_service.proto\x1a!interlock/v1/worker_service.proto\"\x84\x02\n" +
+	"&interlock/v1/transaction_service.proto\x12\finterlock.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x16interlock/v1/job.proto\x1a\x1einterlock/v1/job_service.proto\x1a!interlock/v1/permit_service.proto\x1a\x19interlock/v1/record.proto\x1a!interlock/v1/record_service.proto\x1a#interlock/v1/timeline_service.proto\x1a!interlock/v1/worker_service.proto\"\x84\x02\n" +
 	"\rCommitRequest\x12'\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01\x12B\n" +
@@ -550,7 +577,7 @@ const file_interlock_v1_transaction_service_proto_rawDesc = "" +
 	"\fpermit_fence\x18\x04 \x01(\tB\x03\xe0A\x01H\x02R\vpermitFence\x88\x01\x01B\r\n" +
 	"\v_request_idB\x0e\n" +
 	"\f_lease_fenceB\x0f\n" +
-	"\r_permit_fence\"\xf8\a\n" +
+	"\r_permit_fence\"\xc8\b\n" +
 	"\x0fCommitOperation\x12?\n" +
 	"\n" +
 	"submit_job\x18\x01 \x01(\v2\x1e.interlock.v1.SubmitJobRequestH\x00R\tsubmitJob\x12K\n" +
@@ -572,17 +599,19 @@ const file_interlock_v1_transaction_service_proto_rawDesc = "" +
 	"\n" +
 	"resume_job\x18\f \x01(\v2\x1e.interlock.v1.ResumeJobRequestH\x00R\tresumeJob\x12<\n" +
 	"\tretry_job\x18\r \x01(\v2\x1d.interlock.v1.RetryJobRequestH\x00R\bretryJob\x12K\n" +
-	"\x0erelease_permit\x18\x0e \x01(\v2\".interlock.v1.ReleasePermitRequestH\x00R\rreleasePermitB\v\n" +
+	"\x0erelease_permit\x18\x0e \x01(\v2\".interlock.v1.ReleasePermitRequestH\x00R\rreleasePermit\x12N\n" +
+	"\x0fappend_segments\x18\x0f \x01(\v2#.interlock.v1.AppendSegmentsRequestH\x00R\x0eappendSegmentsB\v\n" +
 	"\toperation\"b\n" +
 	"\x0eCommitResponse\x124\n" +
 	"\aresults\x18\x01 \x03(\v2\x1a.interlock.v1.CommitResultR\aresults\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xcf\x01\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"\x88\x02\n" +
 	"\fCommitResult\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.interlock.v1.JobR\x03job\x12)\n" +
 	"\x05stage\x18\x02 \x01(\v2\x13.interlock.v1.StageR\x05stage\x12,\n" +
 	"\x06record\x18\x03 \x01(\v2\x14.interlock.v1.RecordR\x06record\x12\x18\n" +
 	"\aapplied\x18\x04 \x01(\bR\aapplied\x12'\n" +
-	"\x0fapplied_version\x18\x05 \x01(\x03R\x0eappliedVersion2Y\n" +
+	"\x0fapplied_version\x18\x05 \x01(\x03R\x0eappliedVersion\x127\n" +
+	"\bsegments\x18\x06 \x03(\v2\x1b.interlock.v1.SegmentResultR\bsegments2Y\n" +
 	"\x12TransactionService\x12C\n" +
 	"\x06Commit\x12\x1b.interlock.v1.CommitRequest\x1a\x1c.interlock.v1.CommitResponseBl\n" +
 	"\finterlock.v1B\x17TransactionServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
@@ -619,9 +648,11 @@ var file_interlock_v1_transaction_service_proto_goTypes = []any{
 	(*ResumeJobRequest)(nil),           // 15: interlock.v1.ResumeJobRequest
 	(*RetryJobRequest)(nil),            // 16: interlock.v1.RetryJobRequest
 	(*ReleasePermitRequest)(nil),       // 17: interlock.v1.ReleasePermitRequest
-	(*Job)(nil),                        // 18: interlock.v1.Job
-	(*Stage)(nil),                      // 19: interlock.v1.Stage
-	(*Record)(nil),                     // 20: interlock.v1.Record
+	(*AppendSegmentsRequest)(nil),      // 18: interlock.v1.AppendSegmentsRequest
+	(*Job)(nil),                        // 19: interlock.v1.Job
+	(*Stage)(nil),                      // 20: interlock.v1.Stage
+	(*Record)(nil),                     // 21: interlock.v1.Record
+	(*SegmentResult)(nil),              // 22: interlock.v1.SegmentResult
 }
 var file_interlock_v1_transaction_service_proto_depIdxs = []int32{
 	1,  // 0: interlock.v1.CommitRequest.operations:type_name -> interlock.v1.CommitOperation
@@ -639,17 +670,19 @@ var file_interlock_v1_transaction_service_proto_depIdxs = []int32{
 	15, // 12: interlock.v1.CommitOperation.resume_job:type_name -> interlock.v1.ResumeJobRequest
 	16, // 13: interlock.v1.CommitOperation.retry_job:type_name -> interlock.v1.RetryJobRequest
 	17, // 14: interlock.v1.CommitOperation.release_permit:type_name -> interlock.v1.ReleasePermitRequest
-	3,  // 15: interlock.v1.CommitResponse.results:type_name -> interlock.v1.CommitResult
-	18, // 16: interlock.v1.CommitResult.job:type_name -> interlock.v1.Job
-	19, // 17: interlock.v1.CommitResult.stage:type_name -> interlock.v1.Stage
-	20, // 18: interlock.v1.CommitResult.record:type_name -> interlock.v1.Record
-	0,  // 19: interlock.v1.TransactionService.Commit:input_type -> interlock.v1.CommitRequest
-	2,  // 20: interlock.v1.TransactionService.Commit:output_type -> interlock.v1.CommitResponse
-	20, // [20:21] is the sub-list for method output_type
-	19, // [19:20] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	18, // 15: interlock.v1.CommitOperation.append_segments:type_name -> interlock.v1.AppendSegmentsRequest
+	3,  // 16: interlock.v1.CommitResponse.results:type_name -> interlock.v1.CommitResult
+	19, // 17: interlock.v1.CommitResult.job:type_name -> interlock.v1.Job
+	20, // 18: interlock.v1.CommitResult.stage:type_name -> interlock.v1.Stage
+	21, // 19: interlock.v1.CommitResult.record:type_name -> interlock.v1.Record
+	22, // 20: interlock.v1.CommitResult.segments:type_name -> interlock.v1.SegmentResult
+	0,  // 21: interlock.v1.TransactionService.Commit:input_type -> interlock.v1.CommitRequest
+	2,  // 22: interlock.v1.TransactionService.Commit:output_type -> interlock.v1.CommitResponse
+	22, // [22:23] is the sub-list for method output_type
+	21, // [21:22] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_interlock_v1_transaction_service_proto_init() }
@@ -662,6 +695,7 @@ func file_interlock_v1_transaction_service_proto_init() {
 	file_interlock_v1_permit_service_proto_init()
 	file_interlock_v1_record_proto_init()
 	file_interlock_v1_record_service_proto_init()
+	file_interlock_v1_timeline_service_proto_init()
 	file_interlock_v1_worker_service_proto_init()
 	file_interlock_v1_transaction_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_interlock_v1_transaction_service_proto_msgTypes[1].OneofWrappers = []any{
@@ -679,6 +713,7 @@ func file_interlock_v1_transaction_service_proto_init() {
 		(*CommitOperation_ResumeJob)(nil),
 		(*CommitOperation_RetryJob)(nil),
 		(*CommitOperation_ReleasePermit)(nil),
+		(*CommitOperation_AppendSegments)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
