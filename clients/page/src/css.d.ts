@@ -1,0 +1,2 @@
+// The bundler turns imported style sheets into dist/app.css.
+declare module "*.css";
