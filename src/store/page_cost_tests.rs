@@ -11,7 +11,8 @@ use super::record::list as list_records;
 use super::session::list::{self as list_sessions, SessionSection};
 use super::tests::sql_files;
 use super::timeline::query::{self as query_timeline, MAX_SEGMENTS_LOOKED_AT, TimelineSection};
-use super::timeline::search::{self as search_segments, SEARCH_SETUP, SegmentAccess, StemmedQuery};
+use super::timeline::search::{self as search_segments, SEARCH_SETUP, SegmentAccess};
+use super::timeline::stemmed_query::StemmedQuery;
 use crate::domain::id::NamespaceId;
 use crate::domain::job::JobPhase;
 use crate::domain::query::{Clause, Comparison, JobCursor, JobFilter, JobOrder, JobQuery, OrderField, Test, TimeField};
@@ -103,7 +104,8 @@ fn search(word: &str, sessions: Vec<SessionClause>) -> (SegmentSearch, StemmedQu
     };
     let stemmed = |text: &str| vec![format!("'{text}'"), format!("'{text}'")];
     let (wanted, unwanted) = (stemmed(word), Some(stemmed("never")));
-    (search, StemmedQuery { configs: vec!["english", "simple"], wanted, unwanted })
+    let operands = stemmed(word).into_iter().map(|operand| vec![operand]).collect();
+    (search, StemmedQuery { configs: vec!["english", "simple"], wanted, operands, unwanted })
 }
 
 fn timelines() -> Vec<PageStatement> {

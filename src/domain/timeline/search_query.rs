@@ -11,12 +11,12 @@ const QUOTES: [char; 5] = ['"', '“', '”', '„', '‟'];
 
 /// A query as Postgres and the marks of snippets need it.
 ///
-/// The texts are arguments of `to_tsquery`. They consist of quoted operands, and within the quotes of words as `search_text` makes them, which Postgres
-/// joins to a phrase. No text of a user makes it fail.
+/// The operands are arguments of `to_tsquery`: quoted, and within the quotes words as `search_text` makes them, which Postgres joins to a phrase. No
+/// text of a user makes it fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchQuery {
-    /// Operands that have to occur, joined by `&`. Never empty.
-    pub wanted: String,
+    /// Operands that all have to occur. Never empty.
+    pub wanted: Vec<String>,
     /// Operands of which none may occur, joined by `|`. None: there are none.
     pub unwanted: Option<String>,
     /// Words that are marked where a text has them as they are. Letters of longer runs are not among them, since they occur in other words too.
@@ -44,7 +44,7 @@ impl SearchQuery {
             }
         }
         let unwanted = (!unwanted.is_empty()).then(|| unwanted.join(" | "));
-        (!wanted.is_empty()).then(|| Self { wanted: wanted.join(" & "), unwanted, exact })
+        (!wanted.is_empty()).then_some(Self { wanted, unwanted, exact })
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     fn wanted(text: &str) -> Option<String> {
-        SearchQuery::parse(text).map(|query| query.wanted)
+        SearchQuery::parse(text).map(|query| query.wanted.join(" & "))
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
         fn no_text_leaves_its_quotes(text in "\\PC{0,60}|['\\\\&|!:*<>()\"“” a東\n\t]{0,60}") {
             if let Some(query) = SearchQuery::parse(&text) {
                 let unwanted = query.unwanted.unwrap_or_default();
-                for operand in query.wanted.split(" & ").chain(unwanted.split(" | ").filter(|operand| !operand.is_empty())) {
+                for operand in query.wanted.iter().map(String::as_str).chain(unwanted.split(" | ").filter(|operand| !operand.is_empty())) {
                     let inner = operand.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
                     let inner = inner.expect("an operand in quotes");
                     prop_assert!(!inner.is_empty() && !inner.contains(['\'', '\\', '\0', '&', '|']), "{inner}");

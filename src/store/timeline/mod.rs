@@ -4,6 +4,7 @@ pub(super) mod conditions;
 pub(super) mod query;
 mod rows;
 pub(super) mod search;
+pub(super) mod stemmed_query;
 
 use std::sync::Arc;
 

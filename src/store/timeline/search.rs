@@ -9,12 +9,11 @@ use tokio_postgres::IsolationLevel;
 use uuid::Uuid;
 
 use super::conditions::conditions;
+use super::stemmed_query::StemmedQuery;
 use crate::domain::query::{Comparison, Test};
 use crate::domain::session::SessionKey;
 use crate::domain::session::query::SessionClause;
 use crate::domain::timeline::query::{SearchCursor, SegmentSearch};
-use crate::domain::timeline::search_language::SearchLanguage;
-use crate::domain::timeline::search_query::SearchQuery;
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::page::{PageQuery, Values};
@@ -61,37 +60,6 @@ impl SegmentAccess {
             Self::ByWords => MAX_FOUND,
             Self::OneByOne => MAX_WALKED,
         }
-    }
-}
-
-/// The words of a query as each configuration stems them, as text of the type `tsquery`.
-#[derive(Clone, Debug)]
-pub(in crate::store) struct StemmedQuery {
-    pub(in crate::store) configs: Vec<&'static str>,
-    /// What has to occur, by configuration.
-    pub(in crate::store) wanted: Vec<String>,
-    /// What may not occur, by configuration. None: nothing is unwanted.
-    pub(in crate::store) unwanted: Option<Vec<String>>,
-}
-
-impl StemmedQuery {
-    async fn read(snapshot: &Transaction<'_>, query: &SearchQuery) -> Result<Self> {
-        let configs: Vec<&str> = SearchLanguage::all().map(SearchLanguage::name).collect();
-        let sql = include_str!("../sql/timeline/search_words.sql");
-        let rows = snapshot.rows(sql, &[&configs, &query.wanted, &query.unwanted]).await;
-        let rows = rows.map_err(|error| unavailable(&error))?;
-        let wanted = rows.iter().map(|row| row.get("wanted")).collect();
-        let unwanted = rows.iter().map(|row| row.get("unwanted")).collect();
-        Ok(Self { configs, wanted, unwanted })
-    }
-
-    /// What has to occur in any of the languages.
-    fn any_wanted(&self) -> String {
-        let mut each: Vec<String> =
-            self.wanted.iter().filter(|wanted| !wanted.is_empty()).map(|wanted| format!("({wanted})")).collect();
-        each.sort_unstable();
-        each.dedup();
-        each.join(" | ")
     }
 }
 
@@ -198,7 +166,7 @@ pub(in crate::store) async fn access(
 
 /// The condition that a segment has the words in any language, which the index knows.
 fn has_words(words: &StemmedQuery, values: &mut Values) -> String {
-    format!("g.search_vector @@ {}::text::tsquery", values.bind(words.any_wanted()))
+    format!("g.search_vector @@ {}::text::tsquery", values.bind(words.in_any_language()))
 }
 
 /// The statement of a page.

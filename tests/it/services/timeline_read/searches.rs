@@ -74,6 +74,9 @@ async fn words_are_found_as_the_language_of_each_segment_stems_them() {
         ("houses -runs", "xx"),
         ("well-known", "en"),
         ("\"green red\"", "colours"),
+        // Words that English does not count need not occur.
+        ("the red of greens", "colours"),
+        ("the \"red of\" los", ""),
         // The end of a text is not followed by its beginning.
         ("\"red green\"", ""),
         ("東京", "ja"),
