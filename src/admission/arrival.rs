@@ -74,7 +74,7 @@ impl Arrival {
         Arrival { arrivals, connection, is_counted: false, bytes: 0 }
     }
 
-    /// Counts the call as arriving, with `bytes` received so far. Error: the share of the connection is used up.
+    /// Counts the call as arriving, with `bytes` of memory so far. Error: the share of the connection is used up.
     pub(super) fn waits_with(&mut self, bytes: usize) -> Result<(), Status> {
         if !self.is_counted {
             if !self.arrivals.calls.take(&self.connection.0.arriving, 1) {

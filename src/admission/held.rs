@@ -3,19 +3,31 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes that a body of another protocol holds until its message is complete. In the extensions of its request; they count
-/// as bytes that are arriving.
+/// What a body of another protocol holds until its message is complete. In the extensions of its request; it counts as
+/// bytes that are arriving.
 #[derive(Clone, Debug, Default)]
-pub struct HeldBytes(Arc<AtomicUsize>);
+pub struct HeldBytes(Arc<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    received: AtomicUsize,
+    memory: AtomicUsize,
+}
 
 impl HeldBytes {
-    /// Sets how many bytes are held now.
-    pub fn set(&self, bytes: usize) {
-        self.0.store(bytes, Ordering::Relaxed);
+    /// Sets how many bytes are held now, and how many the buffer takes that they are in.
+    pub fn set(&self, received: usize, memory: usize) {
+        self.0.received.store(received, Ordering::Relaxed);
+        self.0.memory.store(memory, Ordering::Relaxed);
     }
 
     /// How many bytes are held now.
-    pub fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+    pub fn received(&self) -> usize {
+        self.0.received.load(Ordering::Relaxed)
+    }
+
+    /// Size of the buffer that they are in.
+    pub fn memory(&self) -> usize {
+        self.0.memory.load(Ordering::Relaxed)
     }
 }

@@ -97,9 +97,11 @@ where
                     return Poll::Pending;
                 }
                 self.disown();
-                let held = self.held.as_ref().map_or(0, HeldBytes::get);
-                let received = self.whole.as_ref().map_or(0, Bytes::len) + self.partial.len() + held;
-                self.arrival.waits_with(received)?;
+                let whole = self.whole.as_ref().map_or(0, Bytes::len);
+                let received = whole + self.partial.len() + self.held.as_ref().map_or(0, HeldBytes::received);
+                // A buffer that grows takes up to twice as much.
+                let memory = whole + self.partial.capacity() + self.held.as_ref().map_or(0, HeldBytes::memory);
+                self.arrival.waits_with(memory)?;
                 ready!(self.patience.poll_over(context, received));
                 Poll::Ready(Err(late(received)))
             }

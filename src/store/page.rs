@@ -3,12 +3,14 @@
 //! **Invariant.** No page reads a number of rows that grows with the table. Where the filter has no index, rows that do not match are read and
 //! skipped, and the next page begins behind the last row that was read.
 
-use postgres_types::ToSql;
-use tokio_postgres::{IsolationLevel, Row};
+use postgres_types::{ToSql, Type};
+use tokio_postgres::Row;
+use uuid::Uuid;
 
-use super::pg::connection::{Transaction, unavailable};
-use super::pg::reader::Reader;
+use super::pg::connection::{Run, unavailable};
+use super::pg::snapshot::Snapshot;
 use crate::domain::query::{Comparison, Test};
+use crate::domain::time::Timestamp;
 use crate::error::Result;
 
 /// Rows that one walk reads, at most. 2,000 rows in random order take about 10 ms from the page cache of the operating system.
@@ -17,14 +19,6 @@ pub(super) const MAX_LOOKED_AT: i64 = 2_000;
 /// Settings by which a walk follows the index of its order and never sorts, whatever statistics the planner has.
 pub(super) const WALK_SETUP: &str = "SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; SET LOCAL enable_bitmapscan = off; \
     SET LOCAL enable_seqscan = off";
-
-/// Begins the snapshot that the statements of one page read.
-pub(super) async fn snapshot(client: &mut Reader) -> Result<Transaction<'_>> {
-    let begin = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-    let snapshot = begin.start().await.map_err(|error| unavailable(&error))?;
-    snapshot.batch_execute(WALK_SETUP).await.map_err(|error| unavailable(&error))?;
-    Ok(snapshot)
-}
 
 /// What fills the braces of a statement in `sql/<aggregate>/pages`.
 pub(super) struct PageParts<'a> {
@@ -39,18 +33,22 @@ pub(super) struct PageParts<'a> {
     pub(super) most: i64,
     /// Rows of the page, at most.
     pub(super) limit: usize,
+    /// Whether the user has no conditions.
+    pub(super) is_plain: bool,
 }
 
 /// A statement of a page, with every value bound and none spliced.
 pub(super) struct PageQuery {
     pub(super) sql: String,
     pub(super) values: Values,
+    /// Whether it is kept prepared. Not if it has conditions of a user: they are of endless variety and would fill the connection's memory.
+    pub(super) is_kept: bool,
 }
 
 impl PageQuery {
     /// Fills a statement's braces. It returns one row more than the page has, which shows whether there is another page.
     pub(super) fn of(template: &str, parts: PageParts<'_>, mut values: Values) -> Self {
-        let PageParts { range, filter, order, descending, most, limit } = parts;
+        let PageParts { range, filter, order, descending, most, limit, is_plain } = parts;
         let direction = if descending { "DESC" } else { "ASC" };
         let order: Vec<String> = order.iter().map(|column| format!("{column} {direction}")).collect();
         let limit = values.bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1));
@@ -60,12 +58,21 @@ impl PageQuery {
             .replace("{order}", &order.join(", "))
             .replace("{most}", &most.to_string())
             .replace("{limit}", &limit);
-        Self { sql, values }
+        Self { sql, values, is_kept: is_plain }
     }
 
-    /// Its rows. It is not kept prepared: filters are of endless variety and would fill the connection's memory.
-    pub(super) async fn rows(&self, snapshot: &Transaction<'_>) -> Result<Vec<Row>> {
-        snapshot.query(&self.sql, &self.values.params()).await.map_err(|error| unavailable(&error))
+    /// Its rows.
+    pub(super) async fn rows(&self, snapshot: &Snapshot<'_>) -> Result<Vec<Row>> {
+        let rows = async {
+            if !self.is_kept {
+                return snapshot.typed_rows(&self.sql, &self.values.typed()).await;
+            }
+            // Planning such a statement takes longer than running it.
+            let types: Vec<Type> = self.values.0.iter().map(|(_, sql_type)| sql_type.clone()).collect();
+            let statement = snapshot.prepare_kept(&self.sql, &types).await?;
+            snapshot.collect(&statement, &self.values.params()).await
+        };
+        rows.await.map_err(|error| unavailable(&error))
     }
 }
 
@@ -75,20 +82,44 @@ pub(super) fn behind(columns: &[&str], values: &[String], descending: bool) -> S
     format!("({}) {beyond} ({})", columns.join(", "), values.join(", "))
 }
 
-/// The values of a statement that is put together.
+/// A value that a statement is put together with.
+pub(super) trait BoundValue: ToSql + Sync + Send + 'static {
+    /// The type of its parameter.
+    const SQL_TYPE: Type;
+}
+
+macro_rules! bound_values {
+    ($($type:ty: $sql_type:ident),* $(,)?) => {
+        $(impl BoundValue for $type {
+            const SQL_TYPE: Type = Type::$sql_type;
+        })*
+    };
+}
+
+bound_values! {
+    bool: BOOL, i32: INT4, i64: INT8, f32: FLOAT4, f64: FLOAT8, String: TEXT, Uuid: UUID, Timestamp: TIMESTAMPTZ,
+    Vec<i16>: INT2_ARRAY, Vec<String>: TEXT_ARRAY, Vec<&'static str>: TEXT_ARRAY, Vec<Uuid>: UUID_ARRAY,
+}
+
+/// The values of a statement that is put together, with their types.
 #[derive(Default)]
-pub(super) struct Values(Vec<Box<dyn ToSql + Sync + Send>>);
+pub(super) struct Values(Vec<(Box<dyn ToSql + Sync + Send>, Type)>);
 
 impl Values {
     /// Binds a value and returns its parameter, such as `$3`.
-    pub(super) fn bind(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
-        self.0.push(Box::new(value));
+    pub(super) fn bind<T: BoundValue>(&mut self, value: T) -> String {
+        self.0.push((Box::new(value), T::SQL_TYPE));
         format!("${}", self.0.len())
     }
 
     /// The values in order.
     pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
-        self.0.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect()
+        self.0.iter().map(|(value, _)| &**value as &(dyn ToSql + Sync)).collect()
+    }
+
+    /// The values in order, each with its type.
+    pub(super) fn typed(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        self.0.iter().map(|(value, sql_type)| (&**value as &(dyn ToSql + Sync), sql_type.clone())).collect()
     }
 }
 
@@ -140,7 +171,7 @@ impl<T: Ord + Clone> ColumnBounds<T> {
     /// The condition on a column, each part after an AND. Empty: none.
     pub(super) fn condition(self, column: &str, sql_type: &str, values: &mut Values) -> String
     where
-        T: ToSql + Sync + Send + 'static,
+        T: BoundValue,
     {
         let mut part = |operator: &str, bound: Option<T>| {
             bound.map_or(String::new(), |bound| format!(" AND {column} {operator} {}::{sql_type}", values.bind(bound)))
@@ -164,7 +195,7 @@ pub(super) fn operator(comparison: Comparison) -> &'static str {
 /// The condition that an expression of an SQL type meets any of some tests.
 pub(super) fn any_of<T>(expression: &str, tests: &[Test<T>], sql_type: &str, values: &mut Values) -> String
 where
-    T: postgres_types::ToSql + Sync + Send + Clone + 'static,
+    T: BoundValue + Clone,
 {
     let mut one = |test: &Test<T>| {
         format!("{expression} {} {}::{sql_type}", operator(test.comparison), values.bind(test.value.clone()))

@@ -135,7 +135,7 @@ impl<B> Converted<B> {
         self.rpc.decode(self.form, message, &mut whole)?;
         let length = u32::try_from(whole.len() - ENVELOPE_BYTES).map_err(|_| too_large())?;
         whole[1..ENVELOPE_BYTES].copy_from_slice(&length.to_be_bytes());
-        self.held.set(0);
+        self.held.set(0, 0);
         Ok(whole.into())
     }
 }
@@ -165,7 +165,7 @@ where
                         None => self.source = Source::Complete,
                         Some(Ok(data)) if data.len() <= room => {
                             self.received.extend_from_slice(&data);
-                            self.held.set(self.received.len());
+                            self.held.set(self.received.len(), self.received.capacity());
                         }
                         Some(Ok(_)) => self.source = Source::Failed(Box::new(too_large())),
                         Some(Err(status)) => self.source = Source::Failed(Box::new(status)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 use postgres_types::ToSql;
-use tokio_postgres::{IsolationLevel, Row};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::domain::event::JobEvent;
@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::store::commit::columns::HISTORY_ENTRY_BYTES;
 use crate::store::job::queries::event;
 use crate::store::pg::connection::{DbError, Run, unavailable};
+use crate::store::pg::snapshot::Snapshot;
 use crate::store::{Store, load};
 
 /// A job and its history since a revision.
@@ -65,11 +66,9 @@ fn history_entries(bytes: &[u8]) -> impl Iterator<Item = (JobKey, i64)> {
 impl Store {
     /// A job with at most `limit` events after a revision. None: there is no such job.
     pub async fn changes_after(&self, key: JobKey, revision: i64, limit: u32) -> Result<Option<JobWithHistory>> {
-        let mut client = self.reads.get().await?;
-        let in_use = client.in_use();
+        let client = self.reads.get().await?;
+        let snapshot = Snapshot::of(&client);
         let read = async {
-            let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-            let snapshot = snapshot.start().await?;
             let Some(job) = load::jobs(&snapshot, &[key], &HashMap::default()).await?.remove(&key) else {
                 return Ok(None);
             };
@@ -81,12 +80,9 @@ impl Store {
                 snapshot.rows(include_str!("../sql/history/oldest_event.sql"), &of_job),
                 snapshot.rows(include_str!("../sql/history/list_events.sql"), &newer),
             )?;
-            snapshot.commit().await?;
             Ok(Some((job, oldest.first().and_then(|row| row.get(0)), rows, now)))
         };
-        let read = read.await;
-        in_use.done();
-        let read = read.map_err(|error: DbError| unavailable(&error))?;
+        let read = read.await.map_err(|error: DbError| unavailable(&error))?;
         let Some((job, oldest, rows, now)) = read else { return Ok(None) };
         let events = rows.iter().map(|row| event(row, 0).map(Arc::new)).collect::<Result<Vec<_>>>()?;
         let has_more = events.len() >= limit as usize;
@@ -102,21 +98,16 @@ impl Store {
         limit: u32,
     ) -> Result<JobsWithHistory> {
         // Watches of changes by other servers do not wait for users' reads.
-        let mut client = self.reserved.get().await?;
-        let in_use = client.in_use();
+        let client = self.reserved.get().await?;
+        let snapshot = Snapshot::of(&client);
         let read = async {
-            let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-            let snapshot = snapshot.start().await?;
             let (now, found) = futures::try_join!(load::clock(&snapshot), load::jobs(&snapshot, keys, known))?;
             let (with_history, without): (Vec<_>, Vec<_>) =
                 found.into_values().partition(|job| known.contains_key(&job.key));
             let rows = newer_events(&snapshot, &with_history, known, limit).await?;
-            snapshot.commit().await?;
             Ok((now, with_history, without, rows))
         };
-        let read = read.await;
-        in_use.done();
-        let (now, mut jobs, without, rows) = read.map_err(|error: DbError| unavailable(&error))?;
+        let (now, mut jobs, without, rows) = read.await.map_err(|error: DbError| unavailable(&error))?;
         let is_full = rows.len() >= limit as usize;
         jobs.extend(without);
         let of = |job| JobWithHistory { job, events: Vec::new(), has_more: is_full, oldest: None, now };

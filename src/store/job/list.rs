@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::store::Store;
 use crate::store::job::in_row;
 use crate::store::job::load::root;
-use crate::store::page::{self, ColumnBounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, any_of, behind};
-use crate::store::pg::connection::{Transaction, unavailable};
+use crate::store::page::{ColumnBounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, WALK_SETUP, any_of, behind};
+use crate::store::pg::snapshot::Snapshot;
 use crate::store::values::FAILING;
 
 /// A part of an order of jobs that one index has.
@@ -36,22 +36,13 @@ pub(in crate::store) enum OrderSection {
 impl Store {
     /// A page of jobs in order, of one snapshot. Their stages are not loaded, only counted.
     pub async fn list_jobs(&self, namespace: NamespaceId, query: &JobQuery) -> Result<JobPage> {
-        let mut client = self.reads.get().await?;
-        let in_use = client.in_use();
-        let read = async {
-            let snapshot = page::snapshot(&mut client).await?;
-            let page = walk(&snapshot, namespace, query).await?;
-            snapshot.commit().await.map_err(|error| unavailable(&error))?;
-            Ok(page)
-        };
-        let read = read.await;
-        in_use.done();
-        read
+        let client = self.reads.get().await?;
+        walk(&Snapshot::under(&client, WALK_SETUP), namespace, query).await
     }
 }
 
 /// Walks through the sections of the order from the end of the page before.
-async fn walk(snapshot: &Transaction<'_>, namespace: NamespaceId, query: &JobQuery) -> Result<JobPage> {
+async fn walk(snapshot: &Snapshot<'_>, namespace: NamespaceId, query: &JobQuery) -> Result<JobPage> {
     let limit = query.limit as usize;
     let sections = OrderSection::of_order(query.order);
     let first = query.after.as_ref().map_or(0, |after| {
@@ -222,7 +213,8 @@ pub(in crate::store) fn section_walk(
         let places: Vec<String> = order.iter().map(|column| value_at(after, column, &mut values)).collect();
         range += &format!(" AND {}", behind(order, &places, descending));
     }
-    let parts = PageParts { range, filter, order, descending, most: MAX_LOOKED_AT, limit };
+    let parts =
+        PageParts { range, filter, order, descending, most: MAX_LOOKED_AT, limit, is_plain: clauses.is_empty() };
     Some(PageQuery::of(include_str!("../sql/job/pages/list_jobs.sql"), parts, values))
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt};
 use postgres_types::ToSql;
-use tokio_postgres::IsolationLevel;
 use uuid::Uuid;
 
 use crate::domain::documents::{JobDocuments, LeaseDocuments};
@@ -23,7 +22,8 @@ use crate::store::job::lease_reads::Documents;
 use crate::store::job::load::renewed;
 use crate::store::load;
 use crate::store::load::number;
-use crate::store::pg::connection::{Run, unavailable};
+use crate::store::pg::connection::{DbError, Run, unavailable};
+use crate::store::pg::snapshot::Snapshot;
 use crate::store::pg::types::JsonText;
 
 impl Store {
@@ -34,11 +34,9 @@ impl Store {
 
     /// Jobs with their documents, all of one snapshot; missing ones are absent.
     pub async fn jobs_with_documents(&self, keys: &[JobKey]) -> Result<HashMap<JobKey, (Arc<Job>, JobDocuments)>> {
-        let mut client = self.reads.get().await?;
-        let in_use = client.in_use();
+        let client = self.reads.get().await?;
+        let snapshot = Snapshot::of(&client);
         let read = async {
-            let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-            let snapshot = snapshot.start().await?;
             let none = HashMap::default();
             let (namespaces, uids) = columns(keys);
             let own: [&(dyn ToSql + Sync); 2] = [&namespaces, &uids];
@@ -50,7 +48,6 @@ impl Store {
                 documents(&snapshot, keys),
                 snapshot.rows(include_str!("../sql/job/load_artifacts.sql"), &own),
             )?;
-            snapshot.commit().await?;
             for row in &artifacts {
                 let key = JobKey { namespace: NamespaceId(row.get(0)), uid: row.get(1) };
                 documents.entry(key).or_default().artifacts.insert(number(row.get(2)), document(row.get(3)));
@@ -62,9 +59,7 @@ impl Store {
             };
             Ok(jobs.into_iter().map(whole).collect())
         };
-        let read = read.await;
-        in_use.done();
-        read.map_err(|error: tokio_postgres::Error| unavailable(&error))
+        read.await.map_err(|error: DbError| unavailable(&error))
     }
 
     /// Jobs with their stages, without documents; missing ones are absent.
@@ -77,23 +72,18 @@ impl Store {
     /// changes no revision.
     pub async fn job_since(&self, key: JobKey, known: Option<Arc<Job>>) -> Result<Option<Arc<Job>>> {
         let Some(known) = known else { return Ok(self.jobs(&[key]).await?.remove(&key)) };
-        let mut client = self.reads.get().await?;
-        let in_use = client.in_use();
+        let client = self.reads.get().await?;
+        let snapshot = Snapshot::of(&client);
         let read = async {
-            let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-            let snapshot = snapshot.start().await?;
             let (keys, known) = ([key], [(key, known)].into_iter().collect());
             let own: [&(dyn ToSql + Sync); 2] = [&key.namespace.0, &key.uid];
             let (mut jobs, leases) = futures::try_join!(
                 load::jobs(&snapshot, &keys, &known),
                 snapshot.rows(include_str!("../sql/lease/load_leases.sql"), &own),
             )?;
-            snapshot.commit().await?;
             Ok(jobs.remove(&key).map(|job| renewed(job, &leases)))
         };
-        let read = read.await;
-        in_use.done();
-        read.map_err(|error: tokio_postgres::Error| unavailable(&error))
+        read.await.map_err(|error: DbError| unavailable(&error))
     }
 
     /// Payloads and results of jobs; those that have none may be absent.

@@ -11,6 +11,7 @@ pub mod no_connection;
 pub mod pool;
 pub mod reader;
 mod sessions;
+pub mod snapshot;
 mod target;
 mod target_hosts;
 pub mod target_text;

@@ -12,8 +12,11 @@ use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::load;
-use crate::store::page::{self, ColumnBounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, any_of, behind, operator};
-use crate::store::pg::connection::{Transaction, unavailable};
+use crate::store::page::{
+    ColumnBounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, WALK_SETUP, any_of, behind, operator,
+};
+use crate::store::pg::connection::unavailable;
+use crate::store::pg::snapshot::Snapshot;
 
 /// Records that are loaded at once: a page ends at a size that is only known when they are loaded.
 const RECORDS_AT_ONCE: usize = 32;
@@ -36,22 +39,13 @@ impl Store {
         query: &RecordQuery,
         take: impl FnMut(Record) -> Result<bool>,
     ) -> Result<Option<RecordCursor>> {
-        let mut client = self.reads.get().await?;
-        let in_use = client.in_use();
-        let read = async {
-            let snapshot = page::snapshot(&mut client).await?;
-            let next = read_page(&snapshot, query, take).await?;
-            snapshot.commit().await.map_err(|error| unavailable(&error))?;
-            Ok(next)
-        };
-        let read = read.await;
-        in_use.done();
-        read
+        let client = self.reads.get().await?;
+        read_page(&Snapshot::under(&client, WALK_SETUP), query, take).await
     }
 }
 
 async fn read_page(
-    snapshot: &Transaction<'_>,
+    snapshot: &Snapshot<'_>,
     query: &RecordQuery,
     mut take: impl FnMut(Record) -> Result<bool>,
 ) -> Result<Option<RecordCursor>> {
@@ -90,7 +84,7 @@ async fn read_page(
 }
 
 /// Refuses an order that no index has where more than [`MAX_SORTED`] records would have to be sorted.
-async fn refuse_many(snapshot: &Transaction<'_>, query: &RecordQuery) -> Result<()> {
+async fn refuse_many(snapshot: &Snapshot<'_>, query: &RecordQuery) -> Result<()> {
     let counted = count(query).rows(snapshot).await?;
     if counted.first().is_some_and(|row| row.get(0)) {
         return Err(Refusal::LimitExceeded {
@@ -179,12 +173,20 @@ pub(in crate::store) fn count(query: &RecordQuery) -> PageQuery {
     let sql = include_str!("../sql/record/pages/count_records.sql")
         .replace("{range}", &range)
         .replace("{most}", &MAX_SORTED.to_string());
-    PageQuery { sql, values }
+    PageQuery { sql, values, is_kept: query.clauses.is_empty() }
 }
 
 fn parts(query: &RecordQuery, range: String, filter: Vec<String>, most: i64) -> PageParts<'static> {
     let RecordOrder { field, descending } = query.order;
-    PageParts { range, filter, order: columns(field), descending, most, limit: query.limit as usize }
+    PageParts {
+        range,
+        filter,
+        order: columns(field),
+        descending,
+        most,
+        limit: query.limit as usize,
+        is_plain: query.clauses.is_empty(),
+    }
 }
 
 fn filter(query: &RecordQuery, values: &mut Values) -> Vec<String> {

@@ -11,8 +11,8 @@ use crate::domain::session::{Session, SessionState};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::Store;
-use crate::store::page::{self, ColumnBounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, any_of, behind};
-use crate::store::pg::connection::{Transaction, unavailable};
+use crate::store::page::{ColumnBounds, MAX_LOOKED_AT, PageParts, PageQuery, Values, WALK_SETUP, any_of, behind};
+use crate::store::pg::snapshot::Snapshot;
 
 /// A part of an order of sessions that one index has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,22 +28,13 @@ pub(in crate::store) enum SessionSection {
 impl Store {
     /// A page of sessions in order, of one snapshot.
     pub async fn list_sessions(&self, namespace: NamespaceId, query: &SessionQuery) -> Result<SessionPage> {
-        let mut client = self.reads.get().await?;
-        let in_use = client.in_use();
-        let read = async {
-            let snapshot = page::snapshot(&mut client).await?;
-            let page = walk(&snapshot, namespace, query).await?;
-            snapshot.commit().await.map_err(|error| unavailable(&error))?;
-            Ok(page)
-        };
-        let read = read.await;
-        in_use.done();
-        read
+        let client = self.reads.get().await?;
+        walk(&Snapshot::under(&client, WALK_SETUP), namespace, query).await
     }
 }
 
 /// Walks through the sections of the order from the end of the page before.
-async fn walk(snapshot: &Transaction<'_>, namespace: NamespaceId, query: &SessionQuery) -> Result<SessionPage> {
+async fn walk(snapshot: &Snapshot<'_>, namespace: NamespaceId, query: &SessionQuery) -> Result<SessionPage> {
     let limit = query.limit as usize;
     let sections = SessionSection::of_order(query.order);
     let first = query.after.as_ref().map_or(0, |after| {
@@ -152,7 +143,8 @@ pub(in crate::store) fn section_walk(
         let places: Vec<String> = order.iter().map(|column| value_at(after, column, &mut values)).collect();
         range += &format!(" AND {}", behind(order, &places, descending));
     }
-    let parts = PageParts { range, filter, order, descending, most: MAX_LOOKED_AT, limit };
+    let parts =
+        PageParts { range, filter, order, descending, most: MAX_LOOKED_AT, limit, is_plain: query.clauses.is_empty() };
     PageQuery::of(include_str!("../sql/session/pages/list_sessions.sql"), parts, values)
 }
 

@@ -3,8 +3,8 @@
 use crate::domain::timeline::query::{TimelineCursor, TimelineQuery, UntimedChoice};
 use crate::error::Result;
 use crate::store::Store;
-use crate::store::page::{self, PageParts, PageQuery, Values, behind};
-use crate::store::pg::connection::{Transaction, unavailable};
+use crate::store::page::{PageParts, PageQuery, Values, WALK_SETUP, behind};
+use crate::store::pg::snapshot::Snapshot;
 
 use super::conditions::conditions;
 use super::rows::version;
@@ -35,28 +35,24 @@ pub struct TimelinePage {
 impl Store {
     /// A page of the segments of a session, of one snapshot. None: the session does not exist.
     pub async fn query_timeline(&self, query: &TimelineQuery) -> Result<Option<TimelinePage>> {
-        let mut client = self.reads.get().await?;
-        let in_use = client.in_use();
-        let read = async {
-            let snapshot = page::snapshot(&mut client).await?;
-            let page = read_page(&snapshot, query).await?;
-            snapshot.commit().await.map_err(|error| unavailable(&error))?;
-            Ok(page)
-        };
-        let read = read.await;
-        in_use.done();
-        read
+        let client = self.reads.get().await?;
+        read_page(&Snapshot::under(&client, WALK_SETUP), query).await
     }
 }
 
-async fn read_page(snapshot: &Transaction<'_>, query: &TimelineQuery) -> Result<Option<TimelinePage>> {
-    let Some(session_version) = version(snapshot, query.session).await? else { return Ok(None) };
-    let mut page = TimelinePage { session_version, segments: Vec::new(), next: None };
+async fn read_page(snapshot: &Snapshot<'_>, query: &TimelineQuery) -> Result<Option<TimelinePage>> {
     let limit = query.limit as usize;
-    let mut after = query.after;
-    for section in sections(query) {
-        let walk = walk(query, *section, after.take(), limit - page.segments.len());
-        for row in walk.rows(snapshot).await? {
+    let Some((first, others)) = sections(query).split_first() else {
+        let version = version(snapshot, query.session).await?;
+        return Ok(version.map(|session_version| TimelinePage { session_version, segments: Vec::new(), next: None }));
+    };
+    let first = walk(query, *first, query.after, limit);
+    let (version, first) = futures::try_join!(version(snapshot, query.session), first.rows(snapshot))?;
+    let Some(session_version) = version else { return Ok(None) };
+    let mut page = TimelinePage { session_version, segments: Vec::new(), next: None };
+    let (mut rows, mut others) = (first, others.iter());
+    loop {
+        for row in rows {
             let cursor = TimelineCursor { start_ns: row.get("start_ns"), arrival: row.get("arrival") };
             let (matches, is_last): (bool, bool) = (row.get("matches"), row.get("is_last"));
             if matches && page.segments.len() == limit {
@@ -71,8 +67,9 @@ async fn read_page(snapshot: &Transaction<'_>, query: &TimelineQuery) -> Result<
                 return Ok(Some(page));
             }
         }
+        let Some(section) = others.next() else { return Ok(Some(page)) };
+        rows = walk(query, *section, None, limit - page.segments.len()).rows(snapshot).await?;
     }
-    Ok(Some(page))
 }
 
 /// The sections of the order that are read, from that of the cursor on.
@@ -103,6 +100,7 @@ pub(in crate::store) fn walk(
     let mut template = include_str!("../sql/timeline/pages/query_timeline.sql").to_owned();
     let mut range = String::new();
     let mut filter = conditions(&query.conditions, &mut values);
+    let is_plain = filter.is_empty();
     match section {
         TimelineSection::Timed => {
             range += " AND g.start_ns IS NOT NULL";
@@ -132,6 +130,6 @@ pub(in crate::store) fn walk(
     }
     let range = in_session('+') + &range;
     let order: &[&str] = &["g.start_ns", "g.arrival"];
-    let parts = PageParts { range, filter, order, descending: false, most: MAX_SEGMENTS_LOOKED_AT, limit };
+    let parts = PageParts { range, filter, order, descending: false, most: MAX_SEGMENTS_LOOKED_AT, limit, is_plain };
     PageQuery::of(&template, parts, values)
 }

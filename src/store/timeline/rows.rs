@@ -7,8 +7,9 @@ use tokio_postgres::Row;
 use crate::domain::session::SessionKey;
 use crate::error::Result;
 use crate::store::Store;
-use crate::store::page;
+use crate::store::page::WALK_SETUP;
 use crate::store::pg::connection::{Run, unavailable};
+use crate::store::pg::snapshot::Snapshot;
 
 /// Segments of one step. They take 16 MiB at most.
 const SEGMENTS_PER_STEP: i64 = 256;
@@ -102,25 +103,18 @@ impl Store {
 
     /// Passes all segments of a session to `take`, in order and of one snapshot. Returns the version of the session; none: it does not exist.
     pub async fn read_session(&self, session: SessionKey, mut take: impl FnMut(ReadSegment)) -> Result<Option<i64>> {
-        let mut client = self.reads.get().await?;
-        let in_use = client.in_use();
-        let read = async {
-            let snapshot = page::snapshot(&mut client).await?;
-            let version = version(&snapshot, session).await?;
-            let mut steps = SegmentSteps::of(session);
-            while version.is_some() && !steps.is_over() {
-                for segment in steps.step(&snapshot).await? {
-                    take(segment);
-                    // Long texts take a while, and other calls are served by this thread too.
-                    tokio::task::yield_now().await;
-                }
+        let client = self.reads.get().await?;
+        let snapshot = Snapshot::under(&client, WALK_SETUP);
+        let version = version(&snapshot, session).await?;
+        let mut steps = SegmentSteps::of(session);
+        while version.is_some() && !steps.is_over() {
+            for segment in steps.step(&snapshot).await? {
+                take(segment);
+                // Long texts take a while, and other calls are served by this thread too.
+                tokio::task::yield_now().await;
             }
-            snapshot.commit().await.map_err(|error| unavailable(&error))?;
-            Ok(version)
-        };
-        let read = read.await;
-        in_use.done();
-        read
+        }
+        Ok(version)
     }
 }
 

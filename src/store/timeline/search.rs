@@ -5,7 +5,7 @@
 
 use foldhash::HashSet;
 use serde_json::Value;
-use tokio_postgres::IsolationLevel;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::conditions::conditions;
@@ -14,10 +14,11 @@ use crate::domain::query::{Comparison, Test};
 use crate::domain::session::SessionKey;
 use crate::domain::session::query::SessionClause;
 use crate::domain::timeline::query::{SearchCursor, SegmentSearch};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::Store;
 use crate::store::page::{PageQuery, Values};
-use crate::store::pg::connection::{Run, Transaction, unavailable};
+use crate::store::pg::connection::{Run, unavailable};
+use crate::store::pg::snapshot::Snapshot;
 use crate::store::pg::types::JsonText;
 use crate::store::session::list::condition as session_condition;
 
@@ -90,31 +91,18 @@ pub struct SearchPage {
 impl Store {
     /// A page of the segments that match a search, best first.
     pub async fn search_segments(&self, search: &SegmentSearch) -> Result<SearchPage> {
-        let mut client = self.reads.get().await?;
-        let in_use = client.in_use();
-        let read = async {
-            let begin = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).read_only(true);
-            let snapshot = begin.start().await.map_err(|error| unavailable(&error))?;
-            snapshot.batch_execute(SEARCH_SETUP).await.map_err(|error| unavailable(&error))?;
-            let words = StemmedQuery::read(&snapshot, &search.query).await?;
-            let access = match search.after {
-                // The planner may have learned since the first page; the order of the pages is of one kind.
-                Some(SearchCursor { one_by_one: true, .. }) => SegmentAccess::OneByOne,
-                Some(_) => SegmentAccess::ByWords,
-                None => access(&snapshot, search, &words).await?,
-            };
-            if let Some(setup) = access.further_setup() {
-                snapshot.batch_execute(setup).await.map_err(|error| unavailable(&error))?;
-            }
-            let rows = statement(search, &words, access).rows(&snapshot).await?;
-            snapshot.commit().await.map_err(|error| unavailable(&error))?;
-            Ok::<_, Error>((rows, access == SegmentAccess::OneByOne))
+        let client = self.reads.get().await?;
+        let snapshot = Snapshot::under(&client, SEARCH_SETUP);
+        let words = StemmedQuery::read(&snapshot, &search.query).await?;
+        let access = match search.after {
+            // The planner may have learned since the first page; the order of the pages is of one kind.
+            Some(SearchCursor { one_by_one: true, .. }) => SegmentAccess::OneByOne,
+            Some(_) => SegmentAccess::ByWords,
+            None => access(&snapshot, search, &words).await?,
         };
-        let read = read.await;
-        in_use.done();
-        let (rows, one_by_one) = read?;
+        let (rows, one_by_one) = (found(&snapshot, search, &words, access).await?, access == SegmentAccess::OneByOne);
         let limit = search.limit as usize;
-        let found = rows.iter().take(limit).map(|row| {
+        let results = rows.iter().take(limit).map(|row| {
             let session_uid = row.get("session_uid");
             let (rank, arrival) = (row.get("rank"), row.get("arrival"));
             let cursor = SearchCursor { rank, session_uid, arrival, one_by_one };
@@ -126,7 +114,7 @@ impl Store {
                 config: row.get("search_config"),
             }
         });
-        Ok(SearchPage { found: found.collect(), has_more: rows.len() > limit })
+        Ok(SearchPage { found: results.collect(), has_more: rows.len() > limit })
     }
 
     /// Of words, each with the configuration of its text, those that are one of the words in `wanted` as this configuration stems them.
@@ -144,7 +132,7 @@ impl Store {
 
 /// How segments are found, by the planner's estimate of how many have the words.
 pub(in crate::store) async fn access(
-    snapshot: &Transaction<'_>,
+    snapshot: &Snapshot<'_>,
     search: &SegmentSearch,
     words: &StemmedQuery,
 ) -> Result<SegmentAccess> {
@@ -153,7 +141,8 @@ pub(in crate::store) async fn access(
     let sql = format!(
         "EXPLAIN (FORMAT JSON) SELECT 1 FROM segments g WHERE {range} AND {matching} UNION ALL SELECT 1 FROM segments g WHERE {range}"
     );
-    let plan: Option<JsonText> = (PageQuery { sql, values }).rows(snapshot).await?.first().map(|row| row.get(0));
+    let plan: Option<JsonText> =
+        (PageQuery { sql, values, is_kept: false }).rows(snapshot).await?.first().map(|row| row.get(0));
     let plan: Value = plan.and_then(|plan| serde_json::from_str(&plan.0).ok()).unwrap_or_default();
     let rows = |part: usize| plan[0]["Plan"]["Plans"][part]["Plan Rows"].as_f64().unwrap_or_default();
     let (matching, all) = (rows(0), rows(1));
@@ -162,6 +151,22 @@ pub(in crate::store) async fn access(
     } else {
         SegmentAccess::ByWords
     })
+}
+
+/// The rows of a page.
+pub(in crate::store) async fn found(
+    snapshot: &Snapshot<'_>,
+    search: &SegmentSearch,
+    words: &StemmedQuery,
+    access: SegmentAccess,
+) -> Result<Vec<Row>> {
+    let statement = statement(search, words, access);
+    let set = async {
+        let Some(setup) = access.further_setup() else { return Ok(()) };
+        snapshot.run(setup).await.map_err(|error| unavailable(&error))
+    };
+    let ((), rows) = futures::try_join!(set, statement.rows(snapshot))?;
+    Ok(rows)
 }
 
 /// The condition that a segment has the words in any language, which the index knows.
@@ -200,7 +205,7 @@ pub(in crate::store) fn statement(search: &SegmentSearch, words: &StemmedQuery, 
         .replace("{most}", &access.most().to_string())
         .replace("{ranked}", &MAX_RANKED.to_string())
         .replace("{limit}", &values.bind(i64::from(search.limit) + 1));
-    PageQuery { sql, values }
+    PageQuery { sql, values, is_kept: false }
 }
 
 /// The namespace, and the sessions if the search names them: then others are not looked at.

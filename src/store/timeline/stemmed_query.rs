@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::domain::timeline::search_language::SearchLanguage;
 use crate::domain::timeline::search_query::SearchQuery;
 use crate::error::Result;
-use crate::store::pg::connection::{Run, Transaction, unavailable};
+use crate::store::pg::connection::{Run, unavailable};
+use crate::store::pg::snapshot::Snapshot;
 
 /// A query in each configuration, as texts of the type `tsquery`.
 #[derive(Clone, Debug)]
@@ -20,7 +21,7 @@ pub(in crate::store) struct StemmedQuery {
 }
 
 impl StemmedQuery {
-    pub(super) async fn read(snapshot: &Transaction<'_>, query: &SearchQuery) -> Result<Self> {
+    pub(super) async fn read(snapshot: &Snapshot<'_>, query: &SearchQuery) -> Result<Self> {
         let configs: Vec<&str> = SearchLanguage::all().map(SearchLanguage::name).collect();
         let sql = include_str!("../sql/timeline/search_words.sql");
         let rows = snapshot.rows(sql, &[&configs, &query.wanted, &query.unwanted]).await;
