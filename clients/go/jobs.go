@@ -81,6 +81,17 @@ func (c *Client) ListJobs(ctx context.Context, filter, orderBy string, options .
 	})
 }
 
+// ListQueues iterates over the queues that have ready, waiting or leased stages, by name, page by page. Counts end at a bound, which
+// ReadyCountCapped and its siblings tell.
+func (c *Client) ListQueues(ctx context.Context, options ...ReadOption) iter.Seq2[*pb.Queue, error] {
+	maxStaleness := duration(readWith(options).maxStaleness)
+	return pages(func(token string) ([]*pb.Queue, string, error) {
+		request := &pb.ListQueuesRequest{MaxStaleness: maxStaleness, PageSize: pageSize, PageToken: token}
+		page, err := Call(ctx, c, c.Jobs.ListQueues, request)
+		return page.GetQueues(), page.GetNextPageToken(), err
+	})
+}
+
 // pages iterates over the items of all pages. An error is the last element.
 func pages[Item any](read func(token string) ([]*Item, string, error)) iter.Seq2[*Item, error] {
 	return func(yield func(*Item, error) bool) {

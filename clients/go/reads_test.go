@@ -27,6 +27,18 @@ func TestReadsCarryTheirMaxStaleness(t *testing.T) {
 			}
 			return errors.New("there is no job")
 		},
+		"ListQueues": func(option interlock.ReadOption) error {
+			for _, err := range c.ListQueues(bounded(t), option) {
+				return err
+			}
+			return errors.New("there is no queue")
+		},
+		"ListCollections": func(option interlock.ReadOption) error {
+			for _, err := range c.ListCollections(bounded(t), option) {
+				return err
+			}
+			return errors.New("there is no collection")
+		},
 		"GetRecord": func(option interlock.ReadOption) error {
 			_, err := c.GetRecord(bounded(t), name.Collection, name.RecordID, option)
 			return err

@@ -138,6 +138,16 @@ func (c *Client) ListRecords(
 	})
 }
 
+// ListCollections iterates over the collections that have records, by name, page by page. Records are counted up to 10,000 each.
+func (c *Client) ListCollections(ctx context.Context, options ...ReadOption) iter.Seq2[*pb.Collection, error] {
+	maxStaleness := duration(readWith(options).maxStaleness)
+	return pages(func(token string) ([]*pb.Collection, string, error) {
+		request := &pb.ListCollectionsRequest{MaxStaleness: maxStaleness, PageSize: pageSize, PageToken: token}
+		page, err := Call(ctx, c, c.Records.ListCollections, request)
+		return page.GetCollections(), page.GetNextPageToken(), err
+	})
+}
+
 // Fences are the lease and the permit that must be held for a commit. Empty: none.
 type Fences struct{ LeaseToken, PermitToken string }
 

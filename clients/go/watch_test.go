@@ -198,7 +198,32 @@ func TestListsReadAllPages(t *testing.T) {
 	if !slices.Equal(ids, []string{"a", "b", "c"}) {
 		t.Fatal(ids)
 	}
-	job := submit(t, c, unique(t, "q"))
+	records := int32(0)
+	for listed, err := range c.ListCollections(bounded(t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if listed.GetName() == collection {
+			records = listed.GetRecordCount()
+		}
+	}
+	if records != 3 {
+		t.Fatal(records)
+	}
+	queue := unique(t, "q")
+	job := submit(t, c, queue)
+	ready := int32(0)
+	for listed, err := range c.ListQueues(bounded(t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if listed.GetName() == queue && listed.GetOldestReadyTime() != nil {
+			ready = listed.GetReadyCount()
+		}
+	}
+	if ready != 1 {
+		t.Fatal(ready)
+	}
 	found := false
 	for listed, err := range c.ListJobs(bounded(t), `state = PENDING`, "") {
 		if err != nil {

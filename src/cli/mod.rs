@@ -23,6 +23,7 @@ mod pages;
 mod pending;
 mod permit;
 mod program;
+mod queue;
 mod record;
 mod retry;
 mod run_server;
@@ -71,6 +72,8 @@ enum Verb {
     Work(Box<work::WorkCommand>),
     /// Lease stages, renew leases, and complete, fail or release attempts.
     Stage(Box<stage::StageCommand>),
+    /// List queues with their ready, waiting and leased stages.
+    Queue(Box<queue::QueueCommand>),
     /// Show, list, change, watch and delete records.
     Record(Box<record::RecordCommand>),
     /// Acquire and release permits; show, watch and set the rules of resources.
@@ -130,6 +133,7 @@ impl Cli {
                 Verb::Explain(verb) => return verb.run().await,
                 Verb::Work(verb) => return verb.run().await,
                 Verb::Stage(verb) => return verb.run().await,
+                Verb::Queue(verb) => return verb.run().await,
                 Verb::Record(verb) => return verb.run().await,
                 Verb::Permit(verb) => return verb.run().await,
                 Verb::Session(verb) => return verb.run().await,

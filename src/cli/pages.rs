@@ -81,7 +81,9 @@ macro_rules! pages {
 pages! {
     ListJobsResponse has jobs: Job;
     ListJobEventsResponse has events: JobEvent;
+    ListQueuesResponse has queues: Queue;
     ListRecordsResponse has records: Record;
+    ListCollectionsResponse has collections: Collection;
     ListResourcesResponse has resources: Resource;
     ListNamespacesResponse has namespaces: Namespace;
     ListSessionsResponse has sessions: Session;

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 
 use super::client::Connection;
 use super::failure::EXIT_CODES;
+use super::pages::Limit;
 
 /// Show, list, change, watch and delete records.
 #[derive(Debug, Args)]
@@ -27,6 +28,8 @@ enum Verb {
     Get(get::RecordArgs),
     /// List the records of a collection.
     List(get::RecordList),
+    /// List the collections that have records, by name.
+    Collections(Limit),
     /// Change fields of a record, all or none; creates the record if it does not exist.
     Set(Box<set::SetCommand>),
     /// Watch records: each as it is, then its changes, until it is interrupted.
@@ -41,6 +44,7 @@ impl RecordCommand {
         match self.verb {
             Verb::Get(verb) => verb.get(&client, output).await?,
             Verb::List(verb) => verb.run(&client, output).await?,
+            Verb::Collections(limit) => get::collections(limit, &client, output).await?,
             Verb::Set(verb) => verb.run(&client, output).await?,
             Verb::Watch(verb) => verb.run(&client, output).await?,
             Verb::Delete(verb) => verb.run(&client, output).await?,

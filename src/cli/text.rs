@@ -109,6 +109,11 @@ pub fn count(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
+/// A count that ends at a bound, with `+` where there are more.
+pub fn bounded(count: i32, is_capped: bool) -> String {
+    format!("{count}{}", if is_capped { "+" } else { "" })
+}
+
 /// A duration in its largest units.
 pub fn seconds(seconds: i64) -> String {
     match seconds.max(0) {

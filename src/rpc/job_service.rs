@@ -8,7 +8,7 @@ use super::caller::answer;
 use super::services::Services;
 use super::stale::answer_stale;
 use super::streams::Messages;
-use super::{explain, job_reads, job_writes, submit_jobs, watch};
+use super::{explain, job_reads, job_writes, queues, submit_jobs, watch};
 use crate::proto::job_service_server::JobService;
 use crate::proto::*;
 
@@ -85,6 +85,10 @@ impl JobService for JobRpcs {
 
     async fn list_job_events(&self, request: Request<ListJobEventsRequest>) -> Answer<ListJobEventsResponse> {
         answer(&self.0, request, job_reads::list_job_events).await
+    }
+
+    async fn list_queues(&self, request: Request<ListQueuesRequest>) -> Answer<ListQueuesResponse> {
+        answer_stale(&self.0, request, queues::list_queues).await
     }
 
     async fn explain_job(&self, request: Request<ExplainJobRequest>) -> Answer<ExplainJobResponse> {

@@ -16,6 +16,7 @@ use crate::domain::stage::StagePhase;
 use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::proto;
+use crate::store::bounded::NameCursor;
 
 /// Reads a ListJobs; the binding makes the token of the next page.
 pub fn jobs(namespace: NamespaceId, request: &proto::ListJobsRequest) -> Result<(JobQuery, Binding)> {
@@ -59,6 +60,27 @@ pub fn records(namespace: NamespaceId, request: &proto::ListRecordsRequest) -> R
     }
     let (clauses, limit) = (filter::records(&request.filter)?, page::size(request.page_size)?);
     Ok((RecordQuery { namespace, collection, clauses, order, after, limit }, binding))
+}
+
+/// A page of a list by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamesQuery {
+    /// The name behind which the page begins. Empty: the first page.
+    pub after: String,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// Reads a list by name that has no other fields than those of its page: ListQueues, ListCollections.
+pub fn by_name(rpc: &str, namespace: NamespaceId, page_token: &str, page_size: i32) -> Result<(NamesQuery, Binding)> {
+    let binding = Binding::of(rpc, namespace, &[]);
+    let after: Option<NameCursor> = binding.cursor(page_token)?;
+    // Names of queues and collections have the characters of ids.
+    if after.as_ref().is_some_and(|cursor| !is_job_id(&cursor.name)) {
+        return Err(forged());
+    }
+    let after = after.map(|cursor| cursor.name).unwrap_or_default();
+    Ok((NamesQuery { after, limit: page::size(page_size)? }, binding))
 }
 
 /// A page of the stages of a job.
@@ -154,6 +176,20 @@ mod tests {
         ] {
             assert!(matches!(forge(order_by, value, job_id), Err(Error::InvalidCursor { .. })));
         }
+    }
+
+    #[test]
+    fn a_list_by_name_goes_on_behind_the_cursor_of_its_own_rpc() {
+        let (query, binding) = by_name("ListQueues", NAMESPACE, "", 0).expect("valid");
+        assert_eq!(query, NamesQuery { after: String::new(), limit: 50 });
+        let token = |name: &str| binding.token(&NameCursor { name: name.to_owned() }).expect("a token");
+        let after = |token: &str| by_name("ListQueues", NAMESPACE, token, 7).map(|(query, _)| query.after);
+        assert_eq!(after(&token("video.hd")), Ok("video.hd".to_owned()));
+        for forged in ["", "a\0", "a b", &"a".repeat(129)] {
+            assert!(matches!(after(&token(forged)), Err(Error::InvalidCursor { .. })), "{forged:?}");
+        }
+        let other = by_name("ListCollections", NAMESPACE, &token("video.hd"), 7);
+        assert!(matches!(other, Err(Error::InvalidCursor { .. })));
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub mod page;
 mod permit_reads;
 mod permit_service;
 mod permit_writes;
+mod queues;
 mod record_reads;
 mod record_service;
 mod record_writes;

@@ -13,6 +13,7 @@ use crate::domain::record::{Record, RecordKey};
 use crate::domain::refusal::Refusal;
 use crate::error::Result;
 use crate::proto;
+use crate::store::record::collections::CollectionState;
 
 pub async fn get_record(caller: Caller, request: proto::GetRecordRequest) -> Result<proto::GetRecordResponse> {
     let key = convert::key(caller.namespace, &request.collection, &request.record_id, &Path::Root)?;
@@ -63,4 +64,22 @@ pub async fn list_records(caller: Caller, request: proto::ListRecordsRequest) ->
         response.next_page_token = binding.token(&next)?;
     }
     Ok(response)
+}
+
+pub async fn list_collections(
+    caller: Caller,
+    request: proto::ListCollectionsRequest,
+) -> Result<proto::ListCollectionsResponse> {
+    let (query, binding) = list::by_name("ListCollections", caller.namespace, &request.page_token, request.page_size)?;
+    let page = caller.services.store.list_collections(caller.namespace, &query.after, query.limit).await?;
+    let next_page_token = page.next.map(|next| binding.token(&next)).transpose()?.unwrap_or_default();
+    let collection = |collection: &CollectionState| proto::Collection {
+        name: collection.name.to_string(),
+        record_count: collection.records.count,
+        record_count_capped: collection.records.is_capped,
+    };
+    Ok(proto::ListCollectionsResponse {
+        collections: page.collections.iter().map(collection).collect(),
+        next_page_token,
+    })
 }

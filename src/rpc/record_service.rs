@@ -32,6 +32,10 @@ impl RecordService for RecordRpcs {
         answer_stale(&self.0, request, record_reads::list_records).await
     }
 
+    async fn list_collections(&self, request: Request<ListCollectionsRequest>) -> Answer<ListCollectionsResponse> {
+        answer_stale(&self.0, request, record_reads::list_collections).await
+    }
+
     async fn update_record(&self, request: Request<UpdateRecordRequest>) -> Answer<UpdateRecordResponse> {
         answer(&self.0, request, record_writes::update_record).await
     }

@@ -28,8 +28,8 @@ macro_rules! may_be_stale {
 }
 
 may_be_stale! {
-    GetJobRequest ListJobsRequest
-    GetRecordRequest BatchGetRecordsRequest ListRecordsRequest
+    GetJobRequest ListJobsRequest ListQueuesRequest
+    GetRecordRequest BatchGetRecordsRequest ListRecordsRequest ListCollectionsRequest
     GetSessionRequest ListSessionsRequest GetSegmentRequest
     QueryTimelineRequest SearchSegmentsRequest GetSessionStatisticsRequest ExportTimelineRequest
 }

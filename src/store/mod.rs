@@ -5,6 +5,7 @@
 
 pub mod aggregate;
 pub mod audit;
+pub mod bounded;
 pub mod commit;
 pub mod credential;
 pub mod due;
@@ -94,6 +95,8 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod bounded_tests;
 #[cfg(test)]
 mod cost_tests;
 #[cfg(test)]

@@ -3086,6 +3086,239 @@ func (x *StageChange) GetFailure() *Failure {
 	return nil
 }
 
+// Request message of JobService.ListQueues.
+type ListQueuesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most queues in the page, not negative; values above 1,000 mean 1,000. There can be fewer, and even none,
+	// although there are more: a page counts a bounded number of stages. Another page follows while `next_page_token` is
+	// set. Unset or 0: 50.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The `next_page_token` of the previous page. Unset: the first page.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// How old the answer may be, 0 to 60 s: it can then come from a read replica. Unset or 0: it is current.
+	MaxStaleness  *durationpb.Duration `protobuf:"bytes,3,opt,name=max_staleness,json=maxStaleness,proto3" json:"max_staleness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQueuesRequest) Reset() {
+	*x = ListQueuesRequest{}
+	mi := &file_interlock_v1_job_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQueuesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQueuesRequest) ProtoMessage() {}
+
+func (x *ListQueuesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_job_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQueuesRequest.ProtoReflect.Descriptor instead.
+func (*ListQueuesRequest) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ListQueuesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListQueuesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListQueuesRequest) GetMaxStaleness() *durationpb.Duration {
+	if x != nil {
+		return x.MaxStaleness
+	}
+	return nil
+}
+
+// Response message of JobService.ListQueues.
+type ListQueuesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The queues, in the order of their names.
+	Queues []*Queue `protobuf:"bytes,1,rep,name=queues,proto3" json:"queues,omitempty"`
+	// Token of the next page. Empty: this is the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQueuesResponse) Reset() {
+	*x = ListQueuesResponse{}
+	mi := &file_interlock_v1_job_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQueuesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQueuesResponse) ProtoMessage() {}
+
+func (x *ListQueuesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_job_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQueuesResponse.ProtoReflect.Descriptor instead.
+func (*ListQueuesResponse) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ListQueuesResponse) GetQueues() []*Queue {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+func (x *ListQueuesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// A queue with its figures. Stages that are run by name are in no queue.
+type Queue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Number of stages that can be leased now, 0 to 10,000.
+	ReadyCount int32 `protobuf:"varint,2,opt,name=ready_count,json=readyCount,proto3" json:"ready_count,omitempty"`
+	// Whether there are more ready stages than `ready_count`. False: the count is exact.
+	ReadyCountCapped bool `protobuf:"varint,3,opt,name=ready_count_capped,json=readyCountCapped,proto3" json:"ready_count_capped,omitempty"`
+	// When the stage that has been ready for longest became ready. Where more than 10,000 are ready, only the first 20
+	// priorities of the queue are looked at. Unset: none is ready.
+	OldestReadyTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=oldest_ready_time,json=oldestReadyTime,proto3" json:"oldest_ready_time,omitempty"`
+	// Number of stages that need nothing but a permit, 0 to 10,000. Only some of those that wait for the same resource
+	// are ready at a time; the others are counted here.
+	WaitingCount int32 `protobuf:"varint,5,opt,name=waiting_count,json=waitingCount,proto3" json:"waiting_count,omitempty"`
+	// Whether more stages wait than `waiting_count`. False: the count is exact.
+	WaitingCountCapped bool `protobuf:"varint,6,opt,name=waiting_count_capped,json=waitingCountCapped,proto3" json:"waiting_count_capped,omitempty"`
+	// Number of stages that a worker has leased, of the first 5,000 leases of the namespace.
+	LeasedCount int32 `protobuf:"varint,7,opt,name=leased_count,json=leasedCount,proto3" json:"leased_count,omitempty"`
+	// Whether the namespace has more than 5,000 leases: then there can be more than `leased_count`, and a queue is missing
+	// where all stages have later leases. False: the count is exact.
+	LeasedCountCapped bool `protobuf:"varint,8,opt,name=leased_count_capped,json=leasedCountCapped,proto3" json:"leased_count_capped,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Queue) Reset() {
+	*x = Queue{}
+	mi := &file_interlock_v1_job_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Queue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Queue) ProtoMessage() {}
+
+func (x *Queue) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_job_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Queue.ProtoReflect.Descriptor instead.
+func (*Queue) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Queue) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Queue) GetReadyCount() int32 {
+	if x != nil {
+		return x.ReadyCount
+	}
+	return 0
+}
+
+func (x *Queue) GetReadyCountCapped() bool {
+	if x != nil {
+		return x.ReadyCountCapped
+	}
+	return false
+}
+
+func (x *Queue) GetOldestReadyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OldestReadyTime
+	}
+	return nil
+}
+
+func (x *Queue) GetWaitingCount() int32 {
+	if x != nil {
+		return x.WaitingCount
+	}
+	return 0
+}
+
+func (x *Queue) GetWaitingCountCapped() bool {
+	if x != nil {
+		return x.WaitingCountCapped
+	}
+	return false
+}
+
+func (x *Queue) GetLeasedCount() int32 {
+	if x != nil {
+		return x.LeasedCount
+	}
+	return 0
+}
+
+func (x *Queue) GetLeasedCountCapped() bool {
+	if x != nil {
+		return x.LeasedCountCapped
+	}
+	return false
+}
+
 // Request message of JobService.ExplainJob.
 type ExplainJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3097,7 +3330,7 @@ type ExplainJobRequest struct {
 
 func (x *ExplainJobRequest) Reset() {
 	*x = ExplainJobRequest{}
-	mi := &file_interlock_v1_job_service_proto_msgTypes[39]
+	mi := &file_interlock_v1_job_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3109,7 +3342,7 @@ func (x *ExplainJobRequest) String() string {
 func (*ExplainJobRequest) ProtoMessage() {}
 
 func (x *ExplainJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_job_service_proto_msgTypes[39]
+	mi := &file_interlock_v1_job_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3122,7 +3355,7 @@ func (x *ExplainJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainJobRequest.ProtoReflect.Descriptor instead.
 func (*ExplainJobRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{39}
+	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExplainJobRequest) GetJobId() string {
@@ -3147,7 +3380,7 @@ type ExplainJobResponse struct {
 
 func (x *ExplainJobResponse) Reset() {
 	*x = ExplainJobResponse{}
-	mi := &file_interlock_v1_job_service_proto_msgTypes[40]
+	mi := &file_interlock_v1_job_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3159,7 +3392,7 @@ func (x *ExplainJobResponse) String() string {
 func (*ExplainJobResponse) ProtoMessage() {}
 
 func (x *ExplainJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_job_service_proto_msgTypes[40]
+	mi := &file_interlock_v1_job_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3172,7 +3405,7 @@ func (x *ExplainJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainJobResponse.ProtoReflect.Descriptor instead.
 func (*ExplainJobResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{40}
+	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ExplainJobResponse) GetHeadline() string {
@@ -3213,7 +3446,7 @@ type StageExplanation struct {
 
 func (x *StageExplanation) Reset() {
 	*x = StageExplanation{}
-	mi := &file_interlock_v1_job_service_proto_msgTypes[41]
+	mi := &file_interlock_v1_job_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3225,7 +3458,7 @@ func (x *StageExplanation) String() string {
 func (*StageExplanation) ProtoMessage() {}
 
 func (x *StageExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_job_service_proto_msgTypes[41]
+	mi := &file_interlock_v1_job_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3238,7 +3471,7 @@ func (x *StageExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageExplanation.ProtoReflect.Descriptor instead.
 func (*StageExplanation) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{41}
+	return file_interlock_v1_job_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *StageExplanation) GetStageName() string {
@@ -3505,7 +3738,25 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\x05state\x18\x02 \x01(\x0e2\x18.interlock.v1.StageStateR\x05state\x12\x18\n" +
 	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12\x1b\n" +
 	"\tworker_id\x18\x04 \x01(\tR\bworkerId\x12/\n" +
-	"\afailure\x18\x05 \x01(\v2\x15.interlock.v1.FailureR\afailure\"/\n" +
+	"\afailure\x18\x05 \x01(\v2\x15.interlock.v1.FailureR\afailure\"\x9e\x01\n" +
+	"\x11ListQueuesRequest\x12 \n" +
+	"\tpage_size\x18\x01 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\x03\xe0A\x01R\tpageToken\x12C\n" +
+	"\rmax_staleness\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\fmaxStaleness\"i\n" +
+	"\x12ListQueuesResponse\x12+\n" +
+	"\x06queues\x18\x01 \x03(\v2\x13.interlock.v1.QueueR\x06queues\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdc\x02\n" +
+	"\x05Queue\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
+	"\vready_count\x18\x02 \x01(\x05R\n" +
+	"readyCount\x12,\n" +
+	"\x12ready_count_capped\x18\x03 \x01(\bR\x10readyCountCapped\x12F\n" +
+	"\x11oldest_ready_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0foldestReadyTime\x12#\n" +
+	"\rwaiting_count\x18\x05 \x01(\x05R\fwaitingCount\x120\n" +
+	"\x14waiting_count_capped\x18\x06 \x01(\bR\x12waitingCountCapped\x12!\n" +
+	"\fleased_count\x18\a \x01(\x05R\vleasedCount\x12.\n" +
+	"\x13leased_count_capped\x18\b \x01(\bR\x11leasedCountCapped\"/\n" +
 	"\x11ExplainJobRequest\x12\x1a\n" +
 	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\"\x89\x01\n" +
 	"\x12ExplainJobResponse\x12\x1a\n" +
@@ -3547,8 +3798,7 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\x1bSTAGE_WAIT_REASON_NO_WORKER\x10\x05\x12\x1d\n" +
 	"\x19STAGE_WAIT_REASON_RUNNING\x10\x06\x12\x1c\n" +
 	"\x18STAGE_WAIT_REASON_QUEUED\x10\a\x12\x1c\n" +
-	"\x18STAGE_WAIT_REASON_PERMIT\x10\b2\xf1\n" +
-	"\n" +
+	"\x18STAGE_WAIT_REASON_PERMIT\x10\b2\xc7\v\n" +
 	"\n" +
 	"JobService\x12L\n" +
 	"\tSubmitJob\x12\x1e.interlock.v1.SubmitJobRequest\x1a\x1f.interlock.v1.SubmitJobResponse\x12^\n" +
@@ -3569,6 +3819,8 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\tWatchJobs\x12\x1e.interlock.v1.WatchJobsRequest\x1a\x1f.interlock.v1.WatchJobsResponse\"\x03\x90\x02\x010\x01\x12]\n" +
 	"\rListJobEvents\x12\".interlock.v1.ListJobEventsRequest\x1a#.interlock.v1.ListJobEventsResponse\"\x03\x90\x02\x01\x12T\n" +
 	"\n" +
+	"ListQueues\x12\x1f.interlock.v1.ListQueuesRequest\x1a .interlock.v1.ListQueuesResponse\"\x03\x90\x02\x01\x12T\n" +
+	"\n" +
 	"ExplainJob\x12\x1f.interlock.v1.ExplainJobRequest\x1a .interlock.v1.ExplainJobResponse\"\x03\x90\x02\x01Bd\n" +
 	"\finterlock.v1B\x0fJobServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
@@ -3585,7 +3837,7 @@ func file_interlock_v1_job_service_proto_rawDescGZIP() []byte {
 }
 
 var file_interlock_v1_job_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_interlock_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_interlock_v1_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_interlock_v1_job_service_proto_goTypes = []any{
 	(JobEventType)(0),               // 0: interlock.v1.JobEventType
 	(StageWaitReason)(0),            // 1: interlock.v1.StageWaitReason
@@ -3628,118 +3880,126 @@ var file_interlock_v1_job_service_proto_goTypes = []any{
 	(*ListJobEventsResponse)(nil),   // 38: interlock.v1.ListJobEventsResponse
 	(*JobEvent)(nil),                // 39: interlock.v1.JobEvent
 	(*StageChange)(nil),             // 40: interlock.v1.StageChange
-	(*ExplainJobRequest)(nil),       // 41: interlock.v1.ExplainJobRequest
-	(*ExplainJobResponse)(nil),      // 42: interlock.v1.ExplainJobResponse
-	(*StageExplanation)(nil),        // 43: interlock.v1.StageExplanation
-	nil,                             // 44: interlock.v1.SubmitJobRequest.LabelsEntry
-	nil,                             // 45: interlock.v1.UpdateJobRequest.LabelsEntry
-	(*structpb.Struct)(nil),         // 46: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),   // 47: google.protobuf.Timestamp
-	(*StageSpec)(nil),               // 48: interlock.v1.StageSpec
-	(*RetryPolicy)(nil),             // 49: interlock.v1.RetryPolicy
-	(*durationpb.Duration)(nil),     // 50: google.protobuf.Duration
-	(*Job)(nil),                     // 51: interlock.v1.Job
-	(*Stage)(nil),                   // 52: interlock.v1.Stage
-	(StageState)(0),                 // 53: interlock.v1.StageState
-	(*fieldmaskpb.FieldMask)(nil),   // 54: google.protobuf.FieldMask
-	(*FieldOperation)(nil),          // 55: interlock.v1.FieldOperation
-	(JobState)(0),                   // 56: interlock.v1.JobState
-	(*Failure)(nil),                 // 57: interlock.v1.Failure
-	(*StageCounts)(nil),             // 58: interlock.v1.StageCounts
+	(*ListQueuesRequest)(nil),       // 41: interlock.v1.ListQueuesRequest
+	(*ListQueuesResponse)(nil),      // 42: interlock.v1.ListQueuesResponse
+	(*Queue)(nil),                   // 43: interlock.v1.Queue
+	(*ExplainJobRequest)(nil),       // 44: interlock.v1.ExplainJobRequest
+	(*ExplainJobResponse)(nil),      // 45: interlock.v1.ExplainJobResponse
+	(*StageExplanation)(nil),        // 46: interlock.v1.StageExplanation
+	nil,                             // 47: interlock.v1.SubmitJobRequest.LabelsEntry
+	nil,                             // 48: interlock.v1.UpdateJobRequest.LabelsEntry
+	(*structpb.Struct)(nil),         // 49: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),   // 50: google.protobuf.Timestamp
+	(*StageSpec)(nil),               // 51: interlock.v1.StageSpec
+	(*RetryPolicy)(nil),             // 52: interlock.v1.RetryPolicy
+	(*durationpb.Duration)(nil),     // 53: google.protobuf.Duration
+	(*Job)(nil),                     // 54: interlock.v1.Job
+	(*Stage)(nil),                   // 55: interlock.v1.Stage
+	(StageState)(0),                 // 56: interlock.v1.StageState
+	(*fieldmaskpb.FieldMask)(nil),   // 57: google.protobuf.FieldMask
+	(*FieldOperation)(nil),          // 58: interlock.v1.FieldOperation
+	(JobState)(0),                   // 59: interlock.v1.JobState
+	(*Failure)(nil),                 // 60: interlock.v1.Failure
+	(*StageCounts)(nil),             // 61: interlock.v1.StageCounts
 }
 var file_interlock_v1_job_service_proto_depIdxs = []int32{
-	46, // 0: interlock.v1.SubmitJobRequest.payload:type_name -> google.protobuf.Struct
-	44, // 1: interlock.v1.SubmitJobRequest.labels:type_name -> interlock.v1.SubmitJobRequest.LabelsEntry
-	47, // 2: interlock.v1.SubmitJobRequest.start_time:type_name -> google.protobuf.Timestamp
-	48, // 3: interlock.v1.SubmitJobRequest.stages:type_name -> interlock.v1.StageSpec
-	49, // 4: interlock.v1.SubmitJobRequest.retry_policy:type_name -> interlock.v1.RetryPolicy
-	50, // 5: interlock.v1.SubmitJobRequest.timeout:type_name -> google.protobuf.Duration
-	50, // 6: interlock.v1.SubmitJobRequest.retention:type_name -> google.protobuf.Duration
-	51, // 7: interlock.v1.SubmitJobResponse.job:type_name -> interlock.v1.Job
+	49, // 0: interlock.v1.SubmitJobRequest.payload:type_name -> google.protobuf.Struct
+	47, // 1: interlock.v1.SubmitJobRequest.labels:type_name -> interlock.v1.SubmitJobRequest.LabelsEntry
+	50, // 2: interlock.v1.SubmitJobRequest.start_time:type_name -> google.protobuf.Timestamp
+	51, // 3: interlock.v1.SubmitJobRequest.stages:type_name -> interlock.v1.StageSpec
+	52, // 4: interlock.v1.SubmitJobRequest.retry_policy:type_name -> interlock.v1.RetryPolicy
+	53, // 5: interlock.v1.SubmitJobRequest.timeout:type_name -> google.protobuf.Duration
+	53, // 6: interlock.v1.SubmitJobRequest.retention:type_name -> google.protobuf.Duration
+	54, // 7: interlock.v1.SubmitJobResponse.job:type_name -> interlock.v1.Job
 	2,  // 8: interlock.v1.BatchSubmitJobsRequest.jobs:type_name -> interlock.v1.SubmitJobRequest
-	51, // 9: interlock.v1.BatchSubmitJobsResponse.jobs:type_name -> interlock.v1.Job
-	50, // 10: interlock.v1.GetJobRequest.max_staleness:type_name -> google.protobuf.Duration
-	51, // 11: interlock.v1.GetJobResponse.job:type_name -> interlock.v1.Job
-	52, // 12: interlock.v1.GetStageResponse.stage:type_name -> interlock.v1.Stage
-	53, // 13: interlock.v1.ListStagesRequest.states:type_name -> interlock.v1.StageState
-	52, // 14: interlock.v1.ListStagesResponse.stages:type_name -> interlock.v1.Stage
-	50, // 15: interlock.v1.ListJobsRequest.max_staleness:type_name -> google.protobuf.Duration
-	51, // 16: interlock.v1.ListJobsResponse.jobs:type_name -> interlock.v1.Job
-	45, // 17: interlock.v1.UpdateJobRequest.labels:type_name -> interlock.v1.UpdateJobRequest.LabelsEntry
-	54, // 18: interlock.v1.UpdateJobRequest.update_mask:type_name -> google.protobuf.FieldMask
-	55, // 19: interlock.v1.UpdateJobRequest.context_operations:type_name -> interlock.v1.FieldOperation
-	51, // 20: interlock.v1.UpdateJobResponse.job:type_name -> interlock.v1.Job
-	50, // 21: interlock.v1.CancelJobRequest.grace_period:type_name -> google.protobuf.Duration
-	51, // 22: interlock.v1.CancelJobResponse.job:type_name -> interlock.v1.Job
-	51, // 23: interlock.v1.PauseJobResponse.job:type_name -> interlock.v1.Job
-	51, // 24: interlock.v1.ResumeJobResponse.job:type_name -> interlock.v1.Job
-	51, // 25: interlock.v1.RetryJobResponse.job:type_name -> interlock.v1.Job
-	50, // 26: interlock.v1.WaitJobRequest.wait:type_name -> google.protobuf.Duration
-	51, // 27: interlock.v1.WaitJobResponse.job:type_name -> interlock.v1.Job
-	51, // 28: interlock.v1.WatchJobResponse.snapshot:type_name -> interlock.v1.Job
+	54, // 9: interlock.v1.BatchSubmitJobsResponse.jobs:type_name -> interlock.v1.Job
+	53, // 10: interlock.v1.GetJobRequest.max_staleness:type_name -> google.protobuf.Duration
+	54, // 11: interlock.v1.GetJobResponse.job:type_name -> interlock.v1.Job
+	55, // 12: interlock.v1.GetStageResponse.stage:type_name -> interlock.v1.Stage
+	56, // 13: interlock.v1.ListStagesRequest.states:type_name -> interlock.v1.StageState
+	55, // 14: interlock.v1.ListStagesResponse.stages:type_name -> interlock.v1.Stage
+	53, // 15: interlock.v1.ListJobsRequest.max_staleness:type_name -> google.protobuf.Duration
+	54, // 16: interlock.v1.ListJobsResponse.jobs:type_name -> interlock.v1.Job
+	48, // 17: interlock.v1.UpdateJobRequest.labels:type_name -> interlock.v1.UpdateJobRequest.LabelsEntry
+	57, // 18: interlock.v1.UpdateJobRequest.update_mask:type_name -> google.protobuf.FieldMask
+	58, // 19: interlock.v1.UpdateJobRequest.context_operations:type_name -> interlock.v1.FieldOperation
+	54, // 20: interlock.v1.UpdateJobResponse.job:type_name -> interlock.v1.Job
+	53, // 21: interlock.v1.CancelJobRequest.grace_period:type_name -> google.protobuf.Duration
+	54, // 22: interlock.v1.CancelJobResponse.job:type_name -> interlock.v1.Job
+	54, // 23: interlock.v1.PauseJobResponse.job:type_name -> interlock.v1.Job
+	54, // 24: interlock.v1.ResumeJobResponse.job:type_name -> interlock.v1.Job
+	54, // 25: interlock.v1.RetryJobResponse.job:type_name -> interlock.v1.Job
+	53, // 26: interlock.v1.WaitJobRequest.wait:type_name -> google.protobuf.Duration
+	54, // 27: interlock.v1.WaitJobResponse.job:type_name -> interlock.v1.Job
+	54, // 28: interlock.v1.WatchJobResponse.snapshot:type_name -> interlock.v1.Job
 	32, // 29: interlock.v1.WatchJobResponse.change:type_name -> interlock.v1.JobChange
 	33, // 30: interlock.v1.WatchJobResponse.gap:type_name -> interlock.v1.WatchGap
 	34, // 31: interlock.v1.WatchJobResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
-	51, // 32: interlock.v1.WatchJobsResponse.job:type_name -> interlock.v1.Job
+	54, // 32: interlock.v1.WatchJobsResponse.job:type_name -> interlock.v1.Job
 	32, // 33: interlock.v1.WatchJobsResponse.change:type_name -> interlock.v1.JobChange
 	35, // 34: interlock.v1.WatchJobsResponse.removal:type_name -> interlock.v1.JobRemoval
 	36, // 35: interlock.v1.WatchJobsResponse.caught_up:type_name -> interlock.v1.WatchCaughtUp
 	34, // 36: interlock.v1.WatchJobsResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
-	56, // 37: interlock.v1.JobChange.state:type_name -> interlock.v1.JobState
-	52, // 38: interlock.v1.JobChange.stages:type_name -> interlock.v1.Stage
+	59, // 37: interlock.v1.JobChange.state:type_name -> interlock.v1.JobState
+	55, // 38: interlock.v1.JobChange.stages:type_name -> interlock.v1.Stage
 	0,  // 39: interlock.v1.JobChange.event_type:type_name -> interlock.v1.JobEventType
-	47, // 40: interlock.v1.JobChange.change_time:type_name -> google.protobuf.Timestamp
-	57, // 41: interlock.v1.JobChange.failure:type_name -> interlock.v1.Failure
-	58, // 42: interlock.v1.JobChange.stage_counts:type_name -> interlock.v1.StageCounts
+	50, // 40: interlock.v1.JobChange.change_time:type_name -> google.protobuf.Timestamp
+	60, // 41: interlock.v1.JobChange.failure:type_name -> interlock.v1.Failure
+	61, // 42: interlock.v1.JobChange.stage_counts:type_name -> interlock.v1.StageCounts
 	39, // 43: interlock.v1.ListJobEventsResponse.events:type_name -> interlock.v1.JobEvent
-	47, // 44: interlock.v1.JobEvent.event_time:type_name -> google.protobuf.Timestamp
+	50, // 44: interlock.v1.JobEvent.event_time:type_name -> google.protobuf.Timestamp
 	0,  // 45: interlock.v1.JobEvent.event_type:type_name -> interlock.v1.JobEventType
-	56, // 46: interlock.v1.JobEvent.job_state:type_name -> interlock.v1.JobState
+	59, // 46: interlock.v1.JobEvent.job_state:type_name -> interlock.v1.JobState
 	40, // 47: interlock.v1.JobEvent.stage_changes:type_name -> interlock.v1.StageChange
-	53, // 48: interlock.v1.StageChange.state:type_name -> interlock.v1.StageState
-	57, // 49: interlock.v1.StageChange.failure:type_name -> interlock.v1.Failure
-	43, // 50: interlock.v1.ExplainJobResponse.stages:type_name -> interlock.v1.StageExplanation
-	1,  // 51: interlock.v1.StageExplanation.reason:type_name -> interlock.v1.StageWaitReason
-	47, // 52: interlock.v1.StageExplanation.until_time:type_name -> google.protobuf.Timestamp
-	2,  // 53: interlock.v1.JobService.SubmitJob:input_type -> interlock.v1.SubmitJobRequest
-	4,  // 54: interlock.v1.JobService.BatchSubmitJobs:input_type -> interlock.v1.BatchSubmitJobsRequest
-	6,  // 55: interlock.v1.JobService.GetJob:input_type -> interlock.v1.GetJobRequest
-	8,  // 56: interlock.v1.JobService.GetStage:input_type -> interlock.v1.GetStageRequest
-	10, // 57: interlock.v1.JobService.ListStages:input_type -> interlock.v1.ListStagesRequest
-	12, // 58: interlock.v1.JobService.ListJobs:input_type -> interlock.v1.ListJobsRequest
-	14, // 59: interlock.v1.JobService.UpdateJob:input_type -> interlock.v1.UpdateJobRequest
-	16, // 60: interlock.v1.JobService.CancelJob:input_type -> interlock.v1.CancelJobRequest
-	18, // 61: interlock.v1.JobService.PauseJob:input_type -> interlock.v1.PauseJobRequest
-	20, // 62: interlock.v1.JobService.ResumeJob:input_type -> interlock.v1.ResumeJobRequest
-	22, // 63: interlock.v1.JobService.RetryJob:input_type -> interlock.v1.RetryJobRequest
-	24, // 64: interlock.v1.JobService.DeleteJob:input_type -> interlock.v1.DeleteJobRequest
-	26, // 65: interlock.v1.JobService.WaitJob:input_type -> interlock.v1.WaitJobRequest
-	28, // 66: interlock.v1.JobService.WatchJob:input_type -> interlock.v1.WatchJobRequest
-	30, // 67: interlock.v1.JobService.WatchJobs:input_type -> interlock.v1.WatchJobsRequest
-	37, // 68: interlock.v1.JobService.ListJobEvents:input_type -> interlock.v1.ListJobEventsRequest
-	41, // 69: interlock.v1.JobService.ExplainJob:input_type -> interlock.v1.ExplainJobRequest
-	3,  // 70: interlock.v1.JobService.SubmitJob:output_type -> interlock.v1.SubmitJobResponse
-	5,  // 71: interlock.v1.JobService.BatchSubmitJobs:output_type -> interlock.v1.BatchSubmitJobsResponse
-	7,  // 72: interlock.v1.JobService.GetJob:output_type -> interlock.v1.GetJobResponse
-	9,  // 73: interlock.v1.JobService.GetStage:output_type -> interlock.v1.GetStageResponse
-	11, // 74: interlock.v1.JobService.ListStages:output_type -> interlock.v1.ListStagesResponse
-	13, // 75: interlock.v1.JobService.ListJobs:output_type -> interlock.v1.ListJobsResponse
-	15, // 76: interlock.v1.JobService.UpdateJob:output_type -> interlock.v1.UpdateJobResponse
-	17, // 77: interlock.v1.JobService.CancelJob:output_type -> interlock.v1.CancelJobResponse
-	19, // 78: interlock.v1.JobService.PauseJob:output_type -> interlock.v1.PauseJobResponse
-	21, // 79: interlock.v1.JobService.ResumeJob:output_type -> interlock.v1.ResumeJobResponse
-	23, // 80: interlock.v1.JobService.RetryJob:output_type -> interlock.v1.RetryJobResponse
-	25, // 81: interlock.v1.JobService.DeleteJob:output_type -> interlock.v1.DeleteJobResponse
-	27, // 82: interlock.v1.JobService.WaitJob:output_type -> interlock.v1.WaitJobResponse
-	29, // 83: interlock.v1.JobService.WatchJob:output_type -> interlock.v1.WatchJobResponse
-	31, // 84: interlock.v1.JobService.WatchJobs:output_type -> interlock.v1.WatchJobsResponse
-	38, // 85: interlock.v1.JobService.ListJobEvents:output_type -> interlock.v1.ListJobEventsResponse
-	42, // 86: interlock.v1.JobService.ExplainJob:output_type -> interlock.v1.ExplainJobResponse
-	70, // [70:87] is the sub-list for method output_type
-	53, // [53:70] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	56, // 48: interlock.v1.StageChange.state:type_name -> interlock.v1.StageState
+	60, // 49: interlock.v1.StageChange.failure:type_name -> interlock.v1.Failure
+	53, // 50: interlock.v1.ListQueuesRequest.max_staleness:type_name -> google.protobuf.Duration
+	43, // 51: interlock.v1.ListQueuesResponse.queues:type_name -> interlock.v1.Queue
+	50, // 52: interlock.v1.Queue.oldest_ready_time:type_name -> google.protobuf.Timestamp
+	46, // 53: interlock.v1.ExplainJobResponse.stages:type_name -> interlock.v1.StageExplanation
+	1,  // 54: interlock.v1.StageExplanation.reason:type_name -> interlock.v1.StageWaitReason
+	50, // 55: interlock.v1.StageExplanation.until_time:type_name -> google.protobuf.Timestamp
+	2,  // 56: interlock.v1.JobService.SubmitJob:input_type -> interlock.v1.SubmitJobRequest
+	4,  // 57: interlock.v1.JobService.BatchSubmitJobs:input_type -> interlock.v1.BatchSubmitJobsRequest
+	6,  // 58: interlock.v1.JobService.GetJob:input_type -> interlock.v1.GetJobRequest
+	8,  // 59: interlock.v1.JobService.GetStage:input_type -> interlock.v1.GetStageRequest
+	10, // 60: interlock.v1.JobService.ListStages:input_type -> interlock.v1.ListStagesRequest
+	12, // 61: interlock.v1.JobService.ListJobs:input_type -> interlock.v1.ListJobsRequest
+	14, // 62: interlock.v1.JobService.UpdateJob:input_type -> interlock.v1.UpdateJobRequest
+	16, // 63: interlock.v1.JobService.CancelJob:input_type -> interlock.v1.CancelJobRequest
+	18, // 64: interlock.v1.JobService.PauseJob:input_type -> interlock.v1.PauseJobRequest
+	20, // 65: interlock.v1.JobService.ResumeJob:input_type -> interlock.v1.ResumeJobRequest
+	22, // 66: interlock.v1.JobService.RetryJob:input_type -> interlock.v1.RetryJobRequest
+	24, // 67: interlock.v1.JobService.DeleteJob:input_type -> interlock.v1.DeleteJobRequest
+	26, // 68: interlock.v1.JobService.WaitJob:input_type -> interlock.v1.WaitJobRequest
+	28, // 69: interlock.v1.JobService.WatchJob:input_type -> interlock.v1.WatchJobRequest
+	30, // 70: interlock.v1.JobService.WatchJobs:input_type -> interlock.v1.WatchJobsRequest
+	37, // 71: interlock.v1.JobService.ListJobEvents:input_type -> interlock.v1.ListJobEventsRequest
+	41, // 72: interlock.v1.JobService.ListQueues:input_type -> interlock.v1.ListQueuesRequest
+	44, // 73: interlock.v1.JobService.ExplainJob:input_type -> interlock.v1.ExplainJobRequest
+	3,  // 74: interlock.v1.JobService.SubmitJob:output_type -> interlock.v1.SubmitJobResponse
+	5,  // 75: interlock.v1.JobService.BatchSubmitJobs:output_type -> interlock.v1.BatchSubmitJobsResponse
+	7,  // 76: interlock.v1.JobService.GetJob:output_type -> interlock.v1.GetJobResponse
+	9,  // 77: interlock.v1.JobService.GetStage:output_type -> interlock.v1.GetStageResponse
+	11, // 78: interlock.v1.JobService.ListStages:output_type -> interlock.v1.ListStagesResponse
+	13, // 79: interlock.v1.JobService.ListJobs:output_type -> interlock.v1.ListJobsResponse
+	15, // 80: interlock.v1.JobService.UpdateJob:output_type -> interlock.v1.UpdateJobResponse
+	17, // 81: interlock.v1.JobService.CancelJob:output_type -> interlock.v1.CancelJobResponse
+	19, // 82: interlock.v1.JobService.PauseJob:output_type -> interlock.v1.PauseJobResponse
+	21, // 83: interlock.v1.JobService.ResumeJob:output_type -> interlock.v1.ResumeJobResponse
+	23, // 84: interlock.v1.JobService.RetryJob:output_type -> interlock.v1.RetryJobResponse
+	25, // 85: interlock.v1.JobService.DeleteJob:output_type -> interlock.v1.DeleteJobResponse
+	27, // 86: interlock.v1.JobService.WaitJob:output_type -> interlock.v1.WaitJobResponse
+	29, // 87: interlock.v1.JobService.WatchJob:output_type -> interlock.v1.WatchJobResponse
+	31, // 88: interlock.v1.JobService.WatchJobs:output_type -> interlock.v1.WatchJobsResponse
+	38, // 89: interlock.v1.JobService.ListJobEvents:output_type -> interlock.v1.ListJobEventsResponse
+	42, // 90: interlock.v1.JobService.ListQueues:output_type -> interlock.v1.ListQueuesResponse
+	45, // 91: interlock.v1.JobService.ExplainJob:output_type -> interlock.v1.ExplainJobResponse
+	74, // [74:92] is the sub-list for method output_type
+	56, // [56:74] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_interlock_v1_job_service_proto_init() }
@@ -3777,7 +4037,7 @@ func file_interlock_v1_job_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_interlock_v1_job_service_proto_rawDesc), len(file_interlock_v1_job_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   44,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,6 +37,7 @@ const (
 	JobService_WatchJob_FullMethodName        = "/interlock.v1.JobService/WatchJob"
 	JobService_WatchJobs_FullMethodName       = "/interlock.v1.JobService/WatchJobs"
 	JobService_ListJobEvents_FullMethodName   = "/interlock.v1.JobService/ListJobEvents"
+	JobService_ListQueues_FullMethodName      = "/interlock.v1.JobService/ListQueues"
 	JobService_ExplainJob_FullMethodName      = "/interlock.v1.JobService/ExplainJob"
 )
 
@@ -148,6 +149,13 @@ type JobServiceClient interface {
 	// Errors: NOT_FOUND / JOB_NOT_FOUND; a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListJobEvents(ctx context.Context, in *ListJobEventsRequest, opts ...grpc.CallOption) (*ListJobEventsResponse, error)
+	// Lists the queues of the namespace that have ready stages, stages that wait for a permit, or leased stages, by name,
+	// in pages. Stages of paused jobs, and stages that wait for a time or for other stages, are in no queue yet. All
+	// figures of a page are of one moment. A page counts about 50,000 stages and looks at 1,000 queues of all namespaces,
+	// so where queues are long or others have many, pages are short or empty and have a token.
+	// Errors: a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
+	// Repeating: safe, it is a read.
+	ListQueues(ctx context.Context, in *ListQueuesRequest, opts ...grpc.CallOption) (*ListQueuesResponse, error)
 	// Explains why a job is not progressing, or what it is doing.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND.
 	// Repeating: safe, it is a read.
@@ -340,6 +348,16 @@ func (c *jobServiceClient) ListJobEvents(ctx context.Context, in *ListJobEventsR
 	return out, nil
 }
 
+func (c *jobServiceClient) ListQueues(ctx context.Context, in *ListQueuesRequest, opts ...grpc.CallOption) (*ListQueuesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListQueuesResponse)
+	err := c.cc.Invoke(ctx, JobService_ListQueues_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *jobServiceClient) ExplainJob(ctx context.Context, in *ExplainJobRequest, opts ...grpc.CallOption) (*ExplainJobResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainJobResponse)
@@ -458,6 +476,13 @@ type JobServiceServer interface {
 	// Errors: NOT_FOUND / JOB_NOT_FOUND; a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListJobEvents(context.Context, *ListJobEventsRequest) (*ListJobEventsResponse, error)
+	// Lists the queues of the namespace that have ready stages, stages that wait for a permit, or leased stages, by name,
+	// in pages. Stages of paused jobs, and stages that wait for a time or for other stages, are in no queue yet. All
+	// figures of a page are of one moment. A page counts about 50,000 stages and looks at 1,000 queues of all namespaces,
+	// so where queues are long or others have many, pages are short or empty and have a token.
+	// Errors: a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
+	// Repeating: safe, it is a read.
+	ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error)
 	// Explains why a job is not progressing, or what it is doing.
 	// Errors: NOT_FOUND / JOB_NOT_FOUND.
 	// Repeating: safe, it is a read.
@@ -519,6 +544,9 @@ func (UnimplementedJobServiceServer) WatchJobs(*WatchJobsRequest, grpc.ServerStr
 }
 func (UnimplementedJobServiceServer) ListJobEvents(context.Context, *ListJobEventsRequest) (*ListJobEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListJobEvents not implemented")
+}
+func (UnimplementedJobServiceServer) ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListQueues not implemented")
 }
 func (UnimplementedJobServiceServer) ExplainJob(context.Context, *ExplainJobRequest) (*ExplainJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainJob not implemented")
@@ -818,6 +846,24 @@ func _JobService_ListJobEvents_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _JobService_ListQueues_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListQueuesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).ListQueues(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_ListQueues_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).ListQueues(ctx, req.(*ListQueuesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _JobService_ExplainJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExplainJobRequest)
 	if err := dec(in); err != nil {
@@ -898,6 +944,10 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListJobEvents",
 			Handler:    _JobService_ListJobEvents_Handler,
+		},
+		{
+			MethodName: "ListQueues",
+			Handler:    _JobService_ListQueues_Handler,
 		},
 		{
 			MethodName: "ExplainJob",

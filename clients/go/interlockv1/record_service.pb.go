@@ -405,6 +405,191 @@ func (x *ListRecordsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// Request message of RecordService.ListCollections.
+type ListCollectionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most collections in the page, not negative; values above 1,000 mean 1,000. There can be fewer, although there
+	// are more: a page counts a bounded number of records. Another page follows while `next_page_token` is set. Unset or
+	// 0: 50.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The `next_page_token` of the previous page. Unset: the first page.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// How old the answer may be, 0 to 60 s: it can then come from a read replica. Unset or 0: it is current.
+	MaxStaleness  *durationpb.Duration `protobuf:"bytes,3,opt,name=max_staleness,json=maxStaleness,proto3" json:"max_staleness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCollectionsRequest) Reset() {
+	*x = ListCollectionsRequest{}
+	mi := &file_interlock_v1_record_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCollectionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCollectionsRequest) ProtoMessage() {}
+
+func (x *ListCollectionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_record_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCollectionsRequest.ProtoReflect.Descriptor instead.
+func (*ListCollectionsRequest) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListCollectionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListCollectionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListCollectionsRequest) GetMaxStaleness() *durationpb.Duration {
+	if x != nil {
+		return x.MaxStaleness
+	}
+	return nil
+}
+
+// Response message of RecordService.ListCollections.
+type ListCollectionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The collections, in the order of their names.
+	Collections []*Collection `protobuf:"bytes,1,rep,name=collections,proto3" json:"collections,omitempty"`
+	// Token of the next page. Empty: this is the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCollectionsResponse) Reset() {
+	*x = ListCollectionsResponse{}
+	mi := &file_interlock_v1_record_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCollectionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCollectionsResponse) ProtoMessage() {}
+
+func (x *ListCollectionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_record_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCollectionsResponse.ProtoReflect.Descriptor instead.
+func (*ListCollectionsResponse) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListCollectionsResponse) GetCollections() []*Collection {
+	if x != nil {
+		return x.Collections
+	}
+	return nil
+}
+
+func (x *ListCollectionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// A collection of records.
+type Collection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Number of its records, 1 to 10,000.
+	RecordCount int32 `protobuf:"varint,2,opt,name=record_count,json=recordCount,proto3" json:"record_count,omitempty"`
+	// Whether there are more records than `record_count`. False: the count is exact.
+	RecordCountCapped bool `protobuf:"varint,3,opt,name=record_count_capped,json=recordCountCapped,proto3" json:"record_count_capped,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Collection) Reset() {
+	*x = Collection{}
+	mi := &file_interlock_v1_record_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Collection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Collection) ProtoMessage() {}
+
+func (x *Collection) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_record_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Collection.ProtoReflect.Descriptor instead.
+func (*Collection) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Collection) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Collection) GetRecordCount() int32 {
+	if x != nil {
+		return x.RecordCount
+	}
+	return 0
+}
+
+func (x *Collection) GetRecordCountCapped() bool {
+	if x != nil {
+		return x.RecordCountCapped
+	}
+	return false
+}
+
 // Request message of RecordService.UpdateRecord.
 type UpdateRecordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -431,7 +616,7 @@ type UpdateRecordRequest struct {
 
 func (x *UpdateRecordRequest) Reset() {
 	*x = UpdateRecordRequest{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[6]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +628,7 @@ func (x *UpdateRecordRequest) String() string {
 func (*UpdateRecordRequest) ProtoMessage() {}
 
 func (x *UpdateRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[6]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +641,7 @@ func (x *UpdateRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRecordRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRecordRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{6}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateRecordRequest) GetCollection() string {
@@ -532,7 +717,7 @@ type UpdateRecordResponse struct {
 
 func (x *UpdateRecordResponse) Reset() {
 	*x = UpdateRecordResponse{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[7]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +729,7 @@ func (x *UpdateRecordResponse) String() string {
 func (*UpdateRecordResponse) ProtoMessage() {}
 
 func (x *UpdateRecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[7]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +742,7 @@ func (x *UpdateRecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRecordResponse.ProtoReflect.Descriptor instead.
 func (*UpdateRecordResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{7}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateRecordResponse) GetRecord() *Record {
@@ -601,7 +786,7 @@ type BatchUpdateRecordsRequest struct {
 
 func (x *BatchUpdateRecordsRequest) Reset() {
 	*x = BatchUpdateRecordsRequest{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[8]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +798,7 @@ func (x *BatchUpdateRecordsRequest) String() string {
 func (*BatchUpdateRecordsRequest) ProtoMessage() {}
 
 func (x *BatchUpdateRecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[8]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +811,7 @@ func (x *BatchUpdateRecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchUpdateRecordsRequest.ProtoReflect.Descriptor instead.
 func (*BatchUpdateRecordsRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{8}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BatchUpdateRecordsRequest) GetRequestId() string {
@@ -656,7 +841,7 @@ type BatchUpdateRecordsResponse struct {
 
 func (x *BatchUpdateRecordsResponse) Reset() {
 	*x = BatchUpdateRecordsResponse{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[9]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +853,7 @@ func (x *BatchUpdateRecordsResponse) String() string {
 func (*BatchUpdateRecordsResponse) ProtoMessage() {}
 
 func (x *BatchUpdateRecordsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[9]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +866,7 @@ func (x *BatchUpdateRecordsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchUpdateRecordsResponse.ProtoReflect.Descriptor instead.
 func (*BatchUpdateRecordsResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{9}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BatchUpdateRecordsResponse) GetResults() []*RecordUpdateResult {
@@ -714,7 +899,7 @@ type RecordUpdateResult struct {
 
 func (x *RecordUpdateResult) Reset() {
 	*x = RecordUpdateResult{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[10]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +911,7 @@ func (x *RecordUpdateResult) String() string {
 func (*RecordUpdateResult) ProtoMessage() {}
 
 func (x *RecordUpdateResult) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[10]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +924,7 @@ func (x *RecordUpdateResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordUpdateResult.ProtoReflect.Descriptor instead.
 func (*RecordUpdateResult) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{10}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RecordUpdateResult) GetRecord() *Record {
@@ -774,7 +959,7 @@ type BatchWriteRecordsRequest struct {
 
 func (x *BatchWriteRecordsRequest) Reset() {
 	*x = BatchWriteRecordsRequest{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[11]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +971,7 @@ func (x *BatchWriteRecordsRequest) String() string {
 func (*BatchWriteRecordsRequest) ProtoMessage() {}
 
 func (x *BatchWriteRecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[11]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +984,7 @@ func (x *BatchWriteRecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchWriteRecordsRequest.ProtoReflect.Descriptor instead.
 func (*BatchWriteRecordsRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{11}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BatchWriteRecordsRequest) GetUpdates() []*UpdateRecordRequest {
@@ -820,7 +1005,7 @@ type BatchWriteRecordsResponse struct {
 
 func (x *BatchWriteRecordsResponse) Reset() {
 	*x = BatchWriteRecordsResponse{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[12]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +1017,7 @@ func (x *BatchWriteRecordsResponse) String() string {
 func (*BatchWriteRecordsResponse) ProtoMessage() {}
 
 func (x *BatchWriteRecordsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[12]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +1030,7 @@ func (x *BatchWriteRecordsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchWriteRecordsResponse.ProtoReflect.Descriptor instead.
 func (*BatchWriteRecordsResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{12}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BatchWriteRecordsResponse) GetResults() []*RecordWriteResult {
@@ -875,7 +1060,7 @@ type RecordWriteResult struct {
 
 func (x *RecordWriteResult) Reset() {
 	*x = RecordWriteResult{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[13]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1072,7 @@ func (x *RecordWriteResult) String() string {
 func (*RecordWriteResult) ProtoMessage() {}
 
 func (x *RecordWriteResult) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[13]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1085,7 @@ func (x *RecordWriteResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordWriteResult.ProtoReflect.Descriptor instead.
 func (*RecordWriteResult) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{13}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RecordWriteResult) GetStatus() *status.Status {
@@ -957,7 +1142,7 @@ type DeleteRecordRequest struct {
 
 func (x *DeleteRecordRequest) Reset() {
 	*x = DeleteRecordRequest{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[14]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1154,7 @@ func (x *DeleteRecordRequest) String() string {
 func (*DeleteRecordRequest) ProtoMessage() {}
 
 func (x *DeleteRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[14]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1167,7 @@ func (x *DeleteRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRecordRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRecordRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{14}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteRecordRequest) GetCollection() string {
@@ -1033,7 +1218,7 @@ type DeleteRecordResponse struct {
 
 func (x *DeleteRecordResponse) Reset() {
 	*x = DeleteRecordResponse{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[15]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1230,7 @@ func (x *DeleteRecordResponse) String() string {
 func (*DeleteRecordResponse) ProtoMessage() {}
 
 func (x *DeleteRecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[15]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1243,7 @@ func (x *DeleteRecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRecordResponse.ProtoReflect.Descriptor instead.
 func (*DeleteRecordResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{15}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteRecordResponse) GetReplayed() bool {
@@ -1086,7 +1271,7 @@ type WatchRecordsRequest struct {
 
 func (x *WatchRecordsRequest) Reset() {
 	*x = WatchRecordsRequest{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[16]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1283,7 @@ func (x *WatchRecordsRequest) String() string {
 func (*WatchRecordsRequest) ProtoMessage() {}
 
 func (x *WatchRecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[16]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1296,7 @@ func (x *WatchRecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRecordsRequest.ProtoReflect.Descriptor instead.
 func (*WatchRecordsRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{16}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchRecordsRequest) GetRecords() []*WatchedRecord {
@@ -1139,7 +1324,7 @@ type WatchedRecord struct {
 
 func (x *WatchedRecord) Reset() {
 	*x = WatchedRecord{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[17]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1336,7 @@ func (x *WatchedRecord) String() string {
 func (*WatchedRecord) ProtoMessage() {}
 
 func (x *WatchedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[17]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1349,7 @@ func (x *WatchedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchedRecord.ProtoReflect.Descriptor instead.
 func (*WatchedRecord) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{17}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WatchedRecord) GetCollection() string {
@@ -1213,7 +1398,7 @@ type WatchRecordsResponse struct {
 
 func (x *WatchRecordsResponse) Reset() {
 	*x = WatchRecordsResponse{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[18]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1410,7 @@ func (x *WatchRecordsResponse) String() string {
 func (*WatchRecordsResponse) ProtoMessage() {}
 
 func (x *WatchRecordsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[18]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1423,7 @@ func (x *WatchRecordsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRecordsResponse.ProtoReflect.Descriptor instead.
 func (*WatchRecordsResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{18}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WatchRecordsResponse) GetUpdate() isWatchRecordsResponse_Update {
@@ -1341,7 +1526,7 @@ type RecordChange struct {
 
 func (x *RecordChange) Reset() {
 	*x = RecordChange{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[19]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1538,7 @@ func (x *RecordChange) String() string {
 func (*RecordChange) ProtoMessage() {}
 
 func (x *RecordChange) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[19]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1551,7 @@ func (x *RecordChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordChange.ProtoReflect.Descriptor instead.
 func (*RecordChange) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{19}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RecordChange) GetCollection() string {
@@ -1440,7 +1625,7 @@ type RecordRemoval struct {
 
 func (x *RecordRemoval) Reset() {
 	*x = RecordRemoval{}
-	mi := &file_interlock_v1_record_service_proto_msgTypes[20]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1637,7 @@ func (x *RecordRemoval) String() string {
 func (*RecordRemoval) ProtoMessage() {}
 
 func (x *RecordRemoval) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_record_service_proto_msgTypes[20]
+	mi := &file_interlock_v1_record_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1650,7 @@ func (x *RecordRemoval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordRemoval.ProtoReflect.Descriptor instead.
 func (*RecordRemoval) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{20}
+	return file_interlock_v1_record_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RecordRemoval) GetCollection() string {
@@ -1520,7 +1705,20 @@ const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"\rmax_staleness\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\fmaxStaleness\"m\n" +
 	"\x13ListRecordsResponse\x12.\n" +
 	"\arecords\x18\x01 \x03(\v2\x14.interlock.v1.RecordR\arecords\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9d\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa3\x01\n" +
+	"\x16ListCollectionsRequest\x12 \n" +
+	"\tpage_size\x18\x01 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\x03\xe0A\x01R\tpageToken\x12C\n" +
+	"\rmax_staleness\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\fmaxStaleness\"}\n" +
+	"\x17ListCollectionsResponse\x12:\n" +
+	"\vcollections\x18\x01 \x03(\v2\x18.interlock.v1.CollectionR\vcollections\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"s\n" +
+	"\n" +
+	"Collection\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
+	"\frecord_count\x18\x02 \x01(\x05R\vrecordCount\x12.\n" +
+	"\x13record_count_capped\x18\x03 \x01(\bR\x11recordCountCapped\"\x9d\x03\n" +
 	"\x13UpdateRecordRequest\x12#\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tB\x03\xe0A\x02R\n" +
@@ -1617,11 +1815,12 @@ const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"collection\x18\x01 \x01(\tR\n" +
 	"collection\x12\x1b\n" +
 	"\trecord_id\x18\x02 \x01(\tR\brecordId\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\x03R\aversion2\xfb\x05\n" +
+	"\aversion\x18\x03 \x01(\x03R\aversion2\xe0\x06\n" +
 	"\rRecordService\x12Q\n" +
 	"\tGetRecord\x12\x1e.interlock.v1.GetRecordRequest\x1a\x1f.interlock.v1.GetRecordResponse\"\x03\x90\x02\x01\x12c\n" +
 	"\x0fBatchGetRecords\x12$.interlock.v1.BatchGetRecordsRequest\x1a%.interlock.v1.BatchGetRecordsResponse\"\x03\x90\x02\x01\x12W\n" +
-	"\vListRecords\x12 .interlock.v1.ListRecordsRequest\x1a!.interlock.v1.ListRecordsResponse\"\x03\x90\x02\x01\x12U\n" +
+	"\vListRecords\x12 .interlock.v1.ListRecordsRequest\x1a!.interlock.v1.ListRecordsResponse\"\x03\x90\x02\x01\x12c\n" +
+	"\x0fListCollections\x12$.interlock.v1.ListCollectionsRequest\x1a%.interlock.v1.ListCollectionsResponse\"\x03\x90\x02\x01\x12U\n" +
 	"\fUpdateRecord\x12!.interlock.v1.UpdateRecordRequest\x1a\".interlock.v1.UpdateRecordResponse\x12g\n" +
 	"\x12BatchUpdateRecords\x12'.interlock.v1.BatchUpdateRecordsRequest\x1a(.interlock.v1.BatchUpdateRecordsResponse\x12d\n" +
 	"\x11BatchWriteRecords\x12&.interlock.v1.BatchWriteRecordsRequest\x1a'.interlock.v1.BatchWriteRecordsResponse\x12U\n" +
@@ -1641,7 +1840,7 @@ func file_interlock_v1_record_service_proto_rawDescGZIP() []byte {
 	return file_interlock_v1_record_service_proto_rawDescData
 }
 
-var file_interlock_v1_record_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_interlock_v1_record_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_interlock_v1_record_service_proto_goTypes = []any{
 	(*GetRecordRequest)(nil),           // 0: interlock.v1.GetRecordRequest
 	(*GetRecordResponse)(nil),          // 1: interlock.v1.GetRecordResponse
@@ -1649,81 +1848,88 @@ var file_interlock_v1_record_service_proto_goTypes = []any{
 	(*BatchGetRecordsResponse)(nil),    // 3: interlock.v1.BatchGetRecordsResponse
 	(*ListRecordsRequest)(nil),         // 4: interlock.v1.ListRecordsRequest
 	(*ListRecordsResponse)(nil),        // 5: interlock.v1.ListRecordsResponse
-	(*UpdateRecordRequest)(nil),        // 6: interlock.v1.UpdateRecordRequest
-	(*UpdateRecordResponse)(nil),       // 7: interlock.v1.UpdateRecordResponse
-	(*BatchUpdateRecordsRequest)(nil),  // 8: interlock.v1.BatchUpdateRecordsRequest
-	(*BatchUpdateRecordsResponse)(nil), // 9: interlock.v1.BatchUpdateRecordsResponse
-	(*RecordUpdateResult)(nil),         // 10: interlock.v1.RecordUpdateResult
-	(*BatchWriteRecordsRequest)(nil),   // 11: interlock.v1.BatchWriteRecordsRequest
-	(*BatchWriteRecordsResponse)(nil),  // 12: interlock.v1.BatchWriteRecordsResponse
-	(*RecordWriteResult)(nil),          // 13: interlock.v1.RecordWriteResult
-	(*DeleteRecordRequest)(nil),        // 14: interlock.v1.DeleteRecordRequest
-	(*DeleteRecordResponse)(nil),       // 15: interlock.v1.DeleteRecordResponse
-	(*WatchRecordsRequest)(nil),        // 16: interlock.v1.WatchRecordsRequest
-	(*WatchedRecord)(nil),              // 17: interlock.v1.WatchedRecord
-	(*WatchRecordsResponse)(nil),       // 18: interlock.v1.WatchRecordsResponse
-	(*RecordChange)(nil),               // 19: interlock.v1.RecordChange
-	(*RecordRemoval)(nil),              // 20: interlock.v1.RecordRemoval
-	nil,                                // 21: interlock.v1.RecordChange.FieldsEntry
-	nil,                                // 22: interlock.v1.RecordChange.FieldVersionsEntry
-	(*durationpb.Duration)(nil),        // 23: google.protobuf.Duration
-	(*Record)(nil),                     // 24: interlock.v1.Record
-	(*RecordRef)(nil),                  // 25: interlock.v1.RecordRef
-	(*FieldOperation)(nil),             // 26: interlock.v1.FieldOperation
-	(*status.Status)(nil),              // 27: google.rpc.Status
-	(*timestamppb.Timestamp)(nil),      // 28: google.protobuf.Timestamp
-	(*WatchKeepalive)(nil),             // 29: interlock.v1.WatchKeepalive
-	(*structpb.Value)(nil),             // 30: google.protobuf.Value
+	(*ListCollectionsRequest)(nil),     // 6: interlock.v1.ListCollectionsRequest
+	(*ListCollectionsResponse)(nil),    // 7: interlock.v1.ListCollectionsResponse
+	(*Collection)(nil),                 // 8: interlock.v1.Collection
+	(*UpdateRecordRequest)(nil),        // 9: interlock.v1.UpdateRecordRequest
+	(*UpdateRecordResponse)(nil),       // 10: interlock.v1.UpdateRecordResponse
+	(*BatchUpdateRecordsRequest)(nil),  // 11: interlock.v1.BatchUpdateRecordsRequest
+	(*BatchUpdateRecordsResponse)(nil), // 12: interlock.v1.BatchUpdateRecordsResponse
+	(*RecordUpdateResult)(nil),         // 13: interlock.v1.RecordUpdateResult
+	(*BatchWriteRecordsRequest)(nil),   // 14: interlock.v1.BatchWriteRecordsRequest
+	(*BatchWriteRecordsResponse)(nil),  // 15: interlock.v1.BatchWriteRecordsResponse
+	(*RecordWriteResult)(nil),          // 16: interlock.v1.RecordWriteResult
+	(*DeleteRecordRequest)(nil),        // 17: interlock.v1.DeleteRecordRequest
+	(*DeleteRecordResponse)(nil),       // 18: interlock.v1.DeleteRecordResponse
+	(*WatchRecordsRequest)(nil),        // 19: interlock.v1.WatchRecordsRequest
+	(*WatchedRecord)(nil),              // 20: interlock.v1.WatchedRecord
+	(*WatchRecordsResponse)(nil),       // 21: interlock.v1.WatchRecordsResponse
+	(*RecordChange)(nil),               // 22: interlock.v1.RecordChange
+	(*RecordRemoval)(nil),              // 23: interlock.v1.RecordRemoval
+	nil,                                // 24: interlock.v1.RecordChange.FieldsEntry
+	nil,                                // 25: interlock.v1.RecordChange.FieldVersionsEntry
+	(*durationpb.Duration)(nil),        // 26: google.protobuf.Duration
+	(*Record)(nil),                     // 27: interlock.v1.Record
+	(*RecordRef)(nil),                  // 28: interlock.v1.RecordRef
+	(*FieldOperation)(nil),             // 29: interlock.v1.FieldOperation
+	(*status.Status)(nil),              // 30: google.rpc.Status
+	(*timestamppb.Timestamp)(nil),      // 31: google.protobuf.Timestamp
+	(*WatchKeepalive)(nil),             // 32: interlock.v1.WatchKeepalive
+	(*structpb.Value)(nil),             // 33: google.protobuf.Value
 }
 var file_interlock_v1_record_service_proto_depIdxs = []int32{
-	23, // 0: interlock.v1.GetRecordRequest.max_staleness:type_name -> google.protobuf.Duration
-	24, // 1: interlock.v1.GetRecordResponse.record:type_name -> interlock.v1.Record
-	25, // 2: interlock.v1.BatchGetRecordsRequest.records:type_name -> interlock.v1.RecordRef
-	23, // 3: interlock.v1.BatchGetRecordsRequest.max_staleness:type_name -> google.protobuf.Duration
-	24, // 4: interlock.v1.BatchGetRecordsResponse.records:type_name -> interlock.v1.Record
-	25, // 5: interlock.v1.BatchGetRecordsResponse.missing:type_name -> interlock.v1.RecordRef
-	23, // 6: interlock.v1.ListRecordsRequest.max_staleness:type_name -> google.protobuf.Duration
-	24, // 7: interlock.v1.ListRecordsResponse.records:type_name -> interlock.v1.Record
-	26, // 8: interlock.v1.UpdateRecordRequest.operations:type_name -> interlock.v1.FieldOperation
-	24, // 9: interlock.v1.UpdateRecordResponse.record:type_name -> interlock.v1.Record
-	6,  // 10: interlock.v1.BatchUpdateRecordsRequest.updates:type_name -> interlock.v1.UpdateRecordRequest
-	10, // 11: interlock.v1.BatchUpdateRecordsResponse.results:type_name -> interlock.v1.RecordUpdateResult
-	24, // 12: interlock.v1.RecordUpdateResult.record:type_name -> interlock.v1.Record
-	6,  // 13: interlock.v1.BatchWriteRecordsRequest.updates:type_name -> interlock.v1.UpdateRecordRequest
-	13, // 14: interlock.v1.BatchWriteRecordsResponse.results:type_name -> interlock.v1.RecordWriteResult
-	27, // 15: interlock.v1.RecordWriteResult.status:type_name -> google.rpc.Status
-	24, // 16: interlock.v1.RecordWriteResult.record:type_name -> interlock.v1.Record
-	17, // 17: interlock.v1.WatchRecordsRequest.records:type_name -> interlock.v1.WatchedRecord
-	28, // 18: interlock.v1.WatchedRecord.from_create_time:type_name -> google.protobuf.Timestamp
-	24, // 19: interlock.v1.WatchRecordsResponse.record:type_name -> interlock.v1.Record
-	19, // 20: interlock.v1.WatchRecordsResponse.change:type_name -> interlock.v1.RecordChange
-	20, // 21: interlock.v1.WatchRecordsResponse.removal:type_name -> interlock.v1.RecordRemoval
-	29, // 22: interlock.v1.WatchRecordsResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
-	21, // 23: interlock.v1.RecordChange.fields:type_name -> interlock.v1.RecordChange.FieldsEntry
-	22, // 24: interlock.v1.RecordChange.field_versions:type_name -> interlock.v1.RecordChange.FieldVersionsEntry
-	28, // 25: interlock.v1.RecordChange.change_time:type_name -> google.protobuf.Timestamp
-	30, // 26: interlock.v1.RecordChange.FieldsEntry.value:type_name -> google.protobuf.Value
-	0,  // 27: interlock.v1.RecordService.GetRecord:input_type -> interlock.v1.GetRecordRequest
-	2,  // 28: interlock.v1.RecordService.BatchGetRecords:input_type -> interlock.v1.BatchGetRecordsRequest
-	4,  // 29: interlock.v1.RecordService.ListRecords:input_type -> interlock.v1.ListRecordsRequest
-	6,  // 30: interlock.v1.RecordService.UpdateRecord:input_type -> interlock.v1.UpdateRecordRequest
-	8,  // 31: interlock.v1.RecordService.BatchUpdateRecords:input_type -> interlock.v1.BatchUpdateRecordsRequest
-	11, // 32: interlock.v1.RecordService.BatchWriteRecords:input_type -> interlock.v1.BatchWriteRecordsRequest
-	14, // 33: interlock.v1.RecordService.DeleteRecord:input_type -> interlock.v1.DeleteRecordRequest
-	16, // 34: interlock.v1.RecordService.WatchRecords:input_type -> interlock.v1.WatchRecordsRequest
-	1,  // 35: interlock.v1.RecordService.GetRecord:output_type -> interlock.v1.GetRecordResponse
-	3,  // 36: interlock.v1.RecordService.BatchGetRecords:output_type -> interlock.v1.BatchGetRecordsResponse
-	5,  // 37: interlock.v1.RecordService.ListRecords:output_type -> interlock.v1.ListRecordsResponse
-	7,  // 38: interlock.v1.RecordService.UpdateRecord:output_type -> interlock.v1.UpdateRecordResponse
-	9,  // 39: interlock.v1.RecordService.BatchUpdateRecords:output_type -> interlock.v1.BatchUpdateRecordsResponse
-	12, // 40: interlock.v1.RecordService.BatchWriteRecords:output_type -> interlock.v1.BatchWriteRecordsResponse
-	15, // 41: interlock.v1.RecordService.DeleteRecord:output_type -> interlock.v1.DeleteRecordResponse
-	18, // 42: interlock.v1.RecordService.WatchRecords:output_type -> interlock.v1.WatchRecordsResponse
-	35, // [35:43] is the sub-list for method output_type
-	27, // [27:35] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	26, // 0: interlock.v1.GetRecordRequest.max_staleness:type_name -> google.protobuf.Duration
+	27, // 1: interlock.v1.GetRecordResponse.record:type_name -> interlock.v1.Record
+	28, // 2: interlock.v1.BatchGetRecordsRequest.records:type_name -> interlock.v1.RecordRef
+	26, // 3: interlock.v1.BatchGetRecordsRequest.max_staleness:type_name -> google.protobuf.Duration
+	27, // 4: interlock.v1.BatchGetRecordsResponse.records:type_name -> interlock.v1.Record
+	28, // 5: interlock.v1.BatchGetRecordsResponse.missing:type_name -> interlock.v1.RecordRef
+	26, // 6: interlock.v1.ListRecordsRequest.max_staleness:type_name -> google.protobuf.Duration
+	27, // 7: interlock.v1.ListRecordsResponse.records:type_name -> interlock.v1.Record
+	26, // 8: interlock.v1.ListCollectionsRequest.max_staleness:type_name -> google.protobuf.Duration
+	8,  // 9: interlock.v1.ListCollectionsResponse.collections:type_name -> interlock.v1.Collection
+	29, // 10: interlock.v1.UpdateRecordRequest.operations:type_name -> interlock.v1.FieldOperation
+	27, // 11: interlock.v1.UpdateRecordResponse.record:type_name -> interlock.v1.Record
+	9,  // 12: interlock.v1.BatchUpdateRecordsRequest.updates:type_name -> interlock.v1.UpdateRecordRequest
+	13, // 13: interlock.v1.BatchUpdateRecordsResponse.results:type_name -> interlock.v1.RecordUpdateResult
+	27, // 14: interlock.v1.RecordUpdateResult.record:type_name -> interlock.v1.Record
+	9,  // 15: interlock.v1.BatchWriteRecordsRequest.updates:type_name -> interlock.v1.UpdateRecordRequest
+	16, // 16: interlock.v1.BatchWriteRecordsResponse.results:type_name -> interlock.v1.RecordWriteResult
+	30, // 17: interlock.v1.RecordWriteResult.status:type_name -> google.rpc.Status
+	27, // 18: interlock.v1.RecordWriteResult.record:type_name -> interlock.v1.Record
+	20, // 19: interlock.v1.WatchRecordsRequest.records:type_name -> interlock.v1.WatchedRecord
+	31, // 20: interlock.v1.WatchedRecord.from_create_time:type_name -> google.protobuf.Timestamp
+	27, // 21: interlock.v1.WatchRecordsResponse.record:type_name -> interlock.v1.Record
+	22, // 22: interlock.v1.WatchRecordsResponse.change:type_name -> interlock.v1.RecordChange
+	23, // 23: interlock.v1.WatchRecordsResponse.removal:type_name -> interlock.v1.RecordRemoval
+	32, // 24: interlock.v1.WatchRecordsResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
+	24, // 25: interlock.v1.RecordChange.fields:type_name -> interlock.v1.RecordChange.FieldsEntry
+	25, // 26: interlock.v1.RecordChange.field_versions:type_name -> interlock.v1.RecordChange.FieldVersionsEntry
+	31, // 27: interlock.v1.RecordChange.change_time:type_name -> google.protobuf.Timestamp
+	33, // 28: interlock.v1.RecordChange.FieldsEntry.value:type_name -> google.protobuf.Value
+	0,  // 29: interlock.v1.RecordService.GetRecord:input_type -> interlock.v1.GetRecordRequest
+	2,  // 30: interlock.v1.RecordService.BatchGetRecords:input_type -> interlock.v1.BatchGetRecordsRequest
+	4,  // 31: interlock.v1.RecordService.ListRecords:input_type -> interlock.v1.ListRecordsRequest
+	6,  // 32: interlock.v1.RecordService.ListCollections:input_type -> interlock.v1.ListCollectionsRequest
+	9,  // 33: interlock.v1.RecordService.UpdateRecord:input_type -> interlock.v1.UpdateRecordRequest
+	11, // 34: interlock.v1.RecordService.BatchUpdateRecords:input_type -> interlock.v1.BatchUpdateRecordsRequest
+	14, // 35: interlock.v1.RecordService.BatchWriteRecords:input_type -> interlock.v1.BatchWriteRecordsRequest
+	17, // 36: interlock.v1.RecordService.DeleteRecord:input_type -> interlock.v1.DeleteRecordRequest
+	19, // 37: interlock.v1.RecordService.WatchRecords:input_type -> interlock.v1.WatchRecordsRequest
+	1,  // 38: interlock.v1.RecordService.GetRecord:output_type -> interlock.v1.GetRecordResponse
+	3,  // 39: interlock.v1.RecordService.BatchGetRecords:output_type -> interlock.v1.BatchGetRecordsResponse
+	5,  // 40: interlock.v1.RecordService.ListRecords:output_type -> interlock.v1.ListRecordsResponse
+	7,  // 41: interlock.v1.RecordService.ListCollections:output_type -> interlock.v1.ListCollectionsResponse
+	10, // 42: interlock.v1.RecordService.UpdateRecord:output_type -> interlock.v1.UpdateRecordResponse
+	12, // 43: interlock.v1.RecordService.BatchUpdateRecords:output_type -> interlock.v1.BatchUpdateRecordsResponse
+	15, // 44: interlock.v1.RecordService.BatchWriteRecords:output_type -> interlock.v1.BatchWriteRecordsResponse
+	18, // 45: interlock.v1.RecordService.DeleteRecord:output_type -> interlock.v1.DeleteRecordResponse
+	21, // 46: interlock.v1.RecordService.WatchRecords:output_type -> interlock.v1.WatchRecordsResponse
+	38, // [38:47] is the sub-list for method output_type
+	29, // [29:38] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_interlock_v1_record_service_proto_init() }
@@ -1733,10 +1939,10 @@ func file_interlock_v1_record_service_proto_init() {
 	}
 	file_interlock_v1_job_service_proto_init()
 	file_interlock_v1_record_proto_init()
-	file_interlock_v1_record_service_proto_msgTypes[6].OneofWrappers = []any{}
-	file_interlock_v1_record_service_proto_msgTypes[8].OneofWrappers = []any{}
-	file_interlock_v1_record_service_proto_msgTypes[14].OneofWrappers = []any{}
-	file_interlock_v1_record_service_proto_msgTypes[18].OneofWrappers = []any{
+	file_interlock_v1_record_service_proto_msgTypes[9].OneofWrappers = []any{}
+	file_interlock_v1_record_service_proto_msgTypes[11].OneofWrappers = []any{}
+	file_interlock_v1_record_service_proto_msgTypes[17].OneofWrappers = []any{}
+	file_interlock_v1_record_service_proto_msgTypes[21].OneofWrappers = []any{
 		(*WatchRecordsResponse_Record)(nil),
 		(*WatchRecordsResponse_Change)(nil),
 		(*WatchRecordsResponse_Removal)(nil),
@@ -1748,7 +1954,7 @@ func file_interlock_v1_record_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_interlock_v1_record_service_proto_rawDesc), len(file_interlock_v1_record_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

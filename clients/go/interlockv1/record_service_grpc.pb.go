@@ -24,6 +24,7 @@ const (
 	RecordService_GetRecord_FullMethodName          = "/interlock.v1.RecordService/GetRecord"
 	RecordService_BatchGetRecords_FullMethodName    = "/interlock.v1.RecordService/BatchGetRecords"
 	RecordService_ListRecords_FullMethodName        = "/interlock.v1.RecordService/ListRecords"
+	RecordService_ListCollections_FullMethodName    = "/interlock.v1.RecordService/ListCollections"
 	RecordService_UpdateRecord_FullMethodName       = "/interlock.v1.RecordService/UpdateRecord"
 	RecordService_BatchUpdateRecords_FullMethodName = "/interlock.v1.RecordService/BatchUpdateRecords"
 	RecordService_BatchWriteRecords_FullMethodName  = "/interlock.v1.RecordService/BatchWriteRecords"
@@ -55,6 +56,11 @@ type RecordServiceClient interface {
 	// FAILED_PRECONDITION / LIMIT_EXCEEDED for `update_time` as the order of more than 10,000 records.
 	// Repeating: safe, it is a read.
 	ListRecords(ctx context.Context, in *ListRecordsRequest, opts ...grpc.CallOption) (*ListRecordsResponse, error)
+	// Lists the collections of the namespace by name, in pages. A collection exists while it has a record. A page counts
+	// about 50,000 records, so where collections are large, pages are short and have a token; the last can be empty.
+	// Errors: a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
+	// Repeating: safe, it is a read.
+	ListCollections(ctx context.Context, in *ListCollectionsRequest, opts ...grpc.CallOption) (*ListCollectionsResponse, error)
 	// Changes fields of one record by operations, all or none; creates the record if allowed.
 	// Errors: NOT_FOUND / RECORD_NOT_FOUND, ABORTED / VERSION_MISMATCH (its metadata name the `field` where a field's
 	// version differs), FAILED_PRECONDITION / WRONG_TYPE or LIMIT_EXCEEDED.
@@ -116,6 +122,16 @@ func (c *recordServiceClient) ListRecords(ctx context.Context, in *ListRecordsRe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListRecordsResponse)
 	err := c.cc.Invoke(ctx, RecordService_ListRecords_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *recordServiceClient) ListCollections(ctx context.Context, in *ListCollectionsRequest, opts ...grpc.CallOption) (*ListCollectionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCollectionsResponse)
+	err := c.cc.Invoke(ctx, RecordService_ListCollections_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -205,6 +221,11 @@ type RecordServiceServer interface {
 	// FAILED_PRECONDITION / LIMIT_EXCEEDED for `update_time` as the order of more than 10,000 records.
 	// Repeating: safe, it is a read.
 	ListRecords(context.Context, *ListRecordsRequest) (*ListRecordsResponse, error)
+	// Lists the collections of the namespace by name, in pages. A collection exists while it has a record. A page counts
+	// about 50,000 records, so where collections are large, pages are short and have a token; the last can be empty.
+	// Errors: a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
+	// Repeating: safe, it is a read.
+	ListCollections(context.Context, *ListCollectionsRequest) (*ListCollectionsResponse, error)
 	// Changes fields of one record by operations, all or none; creates the record if allowed.
 	// Errors: NOT_FOUND / RECORD_NOT_FOUND, ABORTED / VERSION_MISMATCH (its metadata name the `field` where a field's
 	// version differs), FAILED_PRECONDITION / WRONG_TYPE or LIMIT_EXCEEDED.
@@ -250,6 +271,9 @@ func (UnimplementedRecordServiceServer) BatchGetRecords(context.Context, *BatchG
 }
 func (UnimplementedRecordServiceServer) ListRecords(context.Context, *ListRecordsRequest) (*ListRecordsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRecords not implemented")
+}
+func (UnimplementedRecordServiceServer) ListCollections(context.Context, *ListCollectionsRequest) (*ListCollectionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCollections not implemented")
 }
 func (UnimplementedRecordServiceServer) UpdateRecord(context.Context, *UpdateRecordRequest) (*UpdateRecordResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateRecord not implemented")
@@ -337,6 +361,24 @@ func _RecordService_ListRecords_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RecordServiceServer).ListRecords(ctx, req.(*ListRecordsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RecordService_ListCollections_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCollectionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecordServiceServer).ListCollections(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecordService_ListCollections_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecordServiceServer).ListCollections(ctx, req.(*ListCollectionsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -442,6 +484,10 @@ var RecordService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListRecords",
 			Handler:    _RecordService_ListRecords_Handler,
+		},
+		{
+			MethodName: "ListCollections",
+			Handler:    _RecordService_ListCollections_Handler,
 		},
 		{
 			MethodName: "UpdateRecord",

@@ -9,7 +9,7 @@ import { marked } from "../src/logic/captions.js";
 import { jobFilter } from "../src/logic/filter.js";
 import { bytes, duration, percent, position, relative, words } from "../src/logic/format.js";
 import { layout, visible } from "../src/logic/graph.js";
-import { queuesOf, workersOf } from "../src/logic/queues.js";
+import { bounded, listed, workersOf } from "../src/logic/queues.js";
 import { formatRoute, parseRoute } from "../src/logic/route.js";
 
 test("texts of times and numbers", () => {
@@ -109,26 +109,30 @@ test("the board has the newest jobs first, and follows changes", () => {
   assert.deepEqual([board.ids(""), board.ids("A"), board.isComplete], [["c", "a"], ["a"], true]);
 });
 
-test("queues and workers are those of the stages", () => {
+test("workers are those of the stages", () => {
   const job = create(JobSchema, {
     jobId: "j",
-    createTime: timestampFromMs(1_000),
     stages: [
-      { name: "a", queue: "q", state: StageState.SUCCEEDED, endTime: timestampFromMs(5_000) },
-      { name: "b", queue: "q", state: StageState.READY, dependsOn: ["a"] },
+      { name: "b", queue: "q", state: StageState.READY },
       { name: "c", queue: "q", state: StageState.RUNNING, lease: { workerId: "w" } },
-      { name: "d", queue: "p", state: StageState.BACKOFF },
-      { name: "e", queue: "p", state: StageState.READY, direct: true },
     ],
   });
-  assert.deepEqual(queuesOf([job]), [
-    { name: "p", ready: 0, running: 0, backoff: 1, oldestReady: undefined, workers: [] },
-    { name: "q", ready: 1, running: 1, backoff: 0, oldestReady: 5_000, workers: ["w"] },
-  ]);
   assert.deepEqual(
     workersOf([job]).map(({ name, stages }) => [name, stages.map(({ stage }) => stage.name)]),
     [["w", ["c"]]],
   );
+});
+
+test("a list by name goes past empty pages, and says whether it goes on", async () => {
+  const pages = [["a"], [], ["b", "c"], ["d"]];
+  const read = async (pageToken: string) => {
+    const page = Number(pageToken);
+    return { items: pages[page] ?? [], nextPageToken: page === 3 ? "" : String(page + 1) };
+  };
+  assert.deepEqual(await listed(100, 10, read), { items: ["a", "b", "c", "d"], isPartial: false });
+  assert.deepEqual(await listed(2, 10, read), { items: ["a", "b", "c"], isPartial: true });
+  assert.deepEqual(await listed(100, 2, read), { items: ["a"], isPartial: true });
+  assert.deepEqual([bounded(9_999, false), bounded(10_000, true)], ["9,999", "10,000+"]);
 });
 
 test("matches count characters, not code units", () => {

@@ -249,6 +249,42 @@ test("records and captions change while they are shown", async () => {
   assertQuiet(opened);
 });
 
+test("queues and collections are listed with their numbers", async () => {
+  const { address } = server;
+  const stages = ["one", "two", "three"].map((name) => ({ name, queue: "counted" }));
+  await rpc(address, "JobService/SubmitJob", { jobId: "counted", kind: "film", stages });
+  await rpc(address, "WorkerService/LeaseStages", { workerId: "counter", queues: ["counted"], maxStages: 1 });
+  const opened = await chromium.open(address, "#/queues");
+  const { page, shows, go } = opened;
+  await shows("counted");
+  const cells = (name: string) =>
+    page.$$eval(
+      "tbody tr",
+      (rows, first) =>
+        rows
+          .map((row) => [...row.children].map((cell) => cell.textContent ?? ""))
+          .find(([found]) => found === first)
+          ?.join(" | "),
+      name,
+    );
+  assert.match((await cells("counted")) ?? "", /^counted \| 2 \| (now|\d s ago) \| 0 \| 1$/);
+  for (const recordId of ["a", "b", "c"]) {
+    const operations = [{ field: "n", set: 1 }];
+    await rpc(address, "RecordService/UpdateRecord", {
+      collection: "counted",
+      recordId,
+      allowMissing: true,
+      operations,
+    });
+  }
+  await go("#/records");
+  await shows("counted");
+  assert.equal(await cells("counted"), "counted | 3");
+  await page.click('tbody a[href*="counted"]');
+  await shows("Records (3)");
+  assertQuiet(opened);
+});
+
 test("with --auth required the page asks for a key, keeps it for the tab, and says what it does not permit", async () => {
   const guarded = await startServer("--metrics-listen", "off", "--auth", "required");
   try {

@@ -238,6 +238,18 @@ class Client(JobCalls, PermitCalls, TimelineCalls):
             for record in page.records:
                 yield Record.of(record)
 
+    async def list_collections(
+        self, *, max_staleness: Seconds | None = None
+    ) -> AsyncIterator[record_service_pb2.Collection]:
+        """Iterates over the collections that have records, in order of name, page by page.
+
+        Records are counted up to 10,000 each. `max_staleness`: as in `get_job`.
+        """
+        request = record_service_pb2.ListCollectionsRequest(page_size=1_000, max_staleness=staleness(max_staleness))
+        async for page in self._pages(self.records.ListCollections, request):
+            for collection in page.collections:
+                yield collection
+
     async def update_record(
         self,
         collection: str,

@@ -42,6 +42,16 @@ class JobCalls(Connection):
             for job in page.jobs:
                 yield job
 
+    async def list_queues(self, *, max_staleness: Seconds | None = None) -> AsyncIterator[job_service_pb2.Queue]:
+        """Iterates over the queues that have ready, waiting or leased stages, in order of name, page by page.
+
+        Counts end at a bound, which `ready_count_capped` and its siblings tell. `max_staleness`: as in `get_job`.
+        """
+        request = job_service_pb2.ListQueuesRequest(page_size=1_000, max_staleness=staleness(max_staleness))
+        async for page in self._pages(self.jobs.ListQueues, request):
+            for queue in page.queues:
+                yield queue
+
     async def cancel_job(
         self,
         job_id: str,

@@ -28,6 +28,18 @@ async def test_jobs_are_listed_page_by_page(client: Client) -> None:
         await first(client.list_jobs("nonsense ="))
 
 
+async def test_queues_and_collections_are_listed(client: Client, collection: str) -> None:
+    queue = uuid.uuid4().hex
+    await client.submit_job("film", stages=[{"name": name, "queue": queue} for name in ("a", "b")])
+    await client.update_record(collection, "r", Field("n").set(1), allow_missing=True)
+    queues = {it.name: it async for it in client.list_queues()}
+    assert (queues[queue].ready_count, queues[queue].leased_count) == (2, 0)
+    assert queues[queue].HasField("oldest_ready_time")
+    assert not queues[queue].ready_count_capped
+    collections = {it.name: it.record_count async for it in client.list_collections()}
+    assert collections[collection] == 1
+
+
 async def test_a_job_is_paused_resumed_retried_explained_and_deleted(client: Client) -> None:
     queue = uuid.uuid4().hex
     job = await client.submit_job("film", stages=[{"name": "main", "queue": queue}])
@@ -56,6 +68,8 @@ async def test_each_read_carries_how_old_its_answer_may_be(client: Client, colle
     reads: dict[str, Callable[..., Awaitable[Any]]] = {
         "get_job": lambda **age: client.get_job(job.job_id, **age),
         "list_jobs": lambda **age: first(client.list_jobs(**age)),
+        "list_queues": lambda **age: first(client.list_queues(**age)),
+        "list_collections": lambda **age: first(client.list_collections(**age)),
         "get_record": lambda **age: client.get_record(collection, "r", **age),
         "list_records": lambda **age: first(client.list_records(collection, **age)),
         "get_session": lambda **age: client.get_session(session.session_id, **age),

@@ -4,7 +4,7 @@ import type { Duration } from "@bufbuild/protobuf/wkt";
 import { type CallOptions, Connection, LONGEST_WAIT_MS, type ReadOptions, WAIT_MARGIN_MS } from "./connection.js";
 import { optionalDuration, toDuration, toInt64, waitMs } from "./documents.js";
 import { type Job, JobSchema, JobState } from "./gen/interlock/v1/job_pb.js";
-import { type ExplainJobResponse, JobService, StageWaitReason } from "./gen/interlock/v1/job_service_pb.js";
+import { type ExplainJobResponse, JobService, type Queue, StageWaitReason } from "./gen/interlock/v1/job_service_pb.js";
 import { JobWatch, ProgressWatch } from "./job_watch.js";
 import { JobsWatch } from "./jobs_watch.js";
 import { type JobOptions, jobSubmission } from "./stages.js";
@@ -55,6 +55,20 @@ export class JobCalls extends Connection {
       const request = { filter, orderBy: options.orderBy, maxStaleness, pageSize: 1_000, pageToken };
       const page = await this.call(rpc.listJobs, request, callOptions(options));
       yield* page.jobs;
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+  }
+
+  /**
+   * Iterates over the queues that have ready, waiting or leased stages, by name, page by page. Counts end at a bound,
+   * which `readyCountCapped` and its siblings tell.
+   */
+  async *listQueues(options: ReadOptions = {}): AsyncGenerator<Queue, void> {
+    const maxStaleness = staleness(options);
+    let pageToken = "";
+    do {
+      const page = await this.call(rpc.listQueues, { maxStaleness, pageSize: 1_000, pageToken }, callOptions(options));
+      yield* page.queues;
       pageToken = page.nextPageToken;
     } while (pageToken !== "");
   }

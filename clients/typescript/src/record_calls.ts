@@ -4,6 +4,7 @@ import { withRequestId } from "./connection.js";
 import { type JsonObject, toInt64 } from "./documents.js";
 import type { FieldOperation } from "./gen/interlock/v1/record_pb.js";
 import {
+  type Collection,
   RecordService,
   type RecordWriteResult,
   type UpdateRecordRequest,
@@ -46,6 +47,18 @@ export class RecordCalls extends JobCalls {
       for (const record of page.records) {
         yield recordOf<Fields>(record);
       }
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+  }
+
+  /** Iterates over the collections that have records, by name, page by page. Records are counted up to 10,000 each. */
+  async *listCollections(options: ReadOptions = {}): AsyncGenerator<Collection, void> {
+    const maxStaleness = staleness(options);
+    let pageToken = "";
+    do {
+      const request = { maxStaleness, pageSize: 1_000, pageToken };
+      const page = await this.call(rpc.listCollections, request, callOptions(options));
+      yield* page.collections;
       pageToken = page.nextPageToken;
     } while (pageToken !== "");
   }

@@ -131,6 +131,8 @@ test("each read carries how old its answer may be", async () => {
   const reads: Record<string, (maxStalenessMs: number) => Promise<unknown>> = {
     getJob: (maxStalenessMs) => client.getJob(jobId, { maxStalenessMs }),
     listJobs: (maxStalenessMs) => first(client.listJobs("", { maxStalenessMs })),
+    listQueues: (maxStalenessMs) => first(client.listQueues({ maxStalenessMs })),
+    listCollections: (maxStalenessMs) => first(client.listCollections({ maxStalenessMs })),
     getRecord: (maxStalenessMs) => client.getRecord(collection, "r", { maxStalenessMs }),
     listRecords: (maxStalenessMs) => first(client.listRecords(collection, "", { maxStalenessMs })),
   };

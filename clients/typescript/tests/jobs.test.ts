@@ -269,6 +269,18 @@ test("a job is paused, resumed, retried, listed, explained and deleted", async (
   await assert.rejects(client.getJob(jobId), NotFound);
 });
 
+test("queues are listed with their stages", async () => {
+  const queue = unique("queue");
+  await real.client.submitJob("film", { stages: ["a", "b"].map((name) => ({ name, queue })) });
+  for await (const { name, readyCount, oldestReadyTime, leasedCount } of real.client.listQueues()) {
+    if (name === queue) {
+      assert.deepEqual([readyCount, oldestReadyTime !== undefined, leasedCount], [2, true, 0]);
+      return;
+    }
+  }
+  assert.fail("the queue is missing");
+});
+
 test("a repeat under the same request id makes no second job", async () => {
   const requestId = crypto.randomUUID();
   const first = await real.client.submitJob("once", { requestId });

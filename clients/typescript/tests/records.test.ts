@@ -91,6 +91,11 @@ test("many records are updated together or each for itself, listed and deleted",
     ["a", 10],
     ["c", 2],
   ]);
+  const collections = [];
+  for await (const { name, recordCount } of client.listCollections()) {
+    collections.push(`${name} ${recordCount}`);
+  }
+  assert.ok(collections.includes(`${films} 3`), collections.join());
   await client.deleteRecord(films, "a");
   await assert.rejects(client.getRecord(films, "a"), NotFound);
 });

@@ -1,4 +1,4 @@
-//! `interlock record get` and `interlock record list`.
+//! `interlock record get`, `interlock record list` and `interlock record collections`.
 
 use clap::Args;
 use serde_json::Value;
@@ -7,8 +7,8 @@ use crate::cli::client::ApiClient;
 use crate::cli::json;
 use crate::cli::output::{Output, print};
 use crate::cli::pages::Limit;
-use crate::cli::text::{facts, plain, table, time, width};
-use crate::proto::{self, Record};
+use crate::cli::text::{bounded, facts, plain, table, time, width};
+use crate::proto::{self, Collection, Record};
 
 /// A record.
 #[derive(Debug, Args)]
@@ -65,6 +65,21 @@ impl RecordList {
         self.limit.warn_of_more(output, &found.next_page_token);
         Ok(())
     }
+}
+
+/// Lists collections.
+pub(super) async fn collections(limit: Limit, client: &ApiClient, output: Output) -> anyhow::Result<()> {
+    let page = async |page_size, page_token| {
+        let request = proto::ListCollectionsRequest { page_size, page_token, ..Default::default() };
+        client.answer(client.records().list_collections(client.ask(request))).await
+    };
+    let found = limit.pages(page).await?;
+    let row = |collection: &Collection| {
+        vec![collection.name.clone(), bounded(collection.record_count, collection.record_count_capped)]
+    };
+    print(output, &found, |found| table(&["COLLECTION", "RECORDS"], found.collections.iter().map(row), width()))?;
+    limit.warn_of_more(output, &found.next_page_token);
+    Ok(())
 }
 
 fn row(record: &Record) -> Vec<String> {

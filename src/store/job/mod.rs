@@ -12,6 +12,7 @@ pub(super) mod load;
 pub(super) mod load_leases;
 pub(super) mod partitions;
 mod queries;
+pub mod queues;
 pub mod ready;
 mod stored;
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! `interlock record`, `interlock commit` and `interlock namespace`.
+//! `interlock record`, `interlock queue`, `interlock commit` and `interlock namespace`.
 
+use interlock::proto;
 use serde_json::{Value, json};
 
 use super::relay::Relay;
@@ -119,6 +120,27 @@ async fn a_commit_applies_all_or_nothing() {
     std::fs::remove_file(&path).expect("it is there");
     let missing = run(server.address, &["commit", "-f", file]).await.failed(2);
     assert!(missing.starts_with("error: --file: cannot read"), "{missing}");
+}
+
+#[tokio::test]
+async fn queues_and_collections_are_listed_with_their_numbers() {
+    let server = Server::start().await;
+    let api = &server.api;
+    assert_eq!(run(server.address, &["queue", "list"]).await.ok().lines().count(), 1);
+    let stages = ["a", "b", "c"].map(|name| proto::StageSpec { queue: "video".to_owned(), ..new_stage(name) });
+    api.submit(new_job("film", stages.into())).await;
+    api.lease("video").await;
+    for record_id in ["r1", "r2"] {
+        api.update_record(record_id, vec![set("n", json!(1))]).await;
+    }
+    let text = run(server.address, &["queue", "list"]).await.ok();
+    let words: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((&words[1][..2], &words[1][words[1].len() - 2..]), (&["video", "2"][..], &["0", "1"][..]), "{text}");
+    let queues = run(server.address, &["queue", "list", "--output", "json"]).await.json();
+    assert_eq!((&queues["queues"][0]["readyCount"], &queues["queues"][0]["leasedCount"]), (&json!(2), &json!(1)));
+    let text = run(server.address, &["record", "collections"]).await.ok();
+    let words: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words, [["COLLECTION", "RECORDS"], [COLLECTION, "2"]]);
 }
 
 #[tokio::test]

@@ -87,9 +87,21 @@ async fn completion_scripts_know_the_commands() {
 #[tokio::test]
 async fn exit_codes_stand_in_the_help_of_each_command() {
     let nowhere = "127.0.0.1:1".parse().expect("an address");
-    for command in
-        ["job", "explain", "work", "stage", "record", "permit", "commit", "namespace", "top", "key", "audit", "doctor"]
-    {
+    for command in [
+        "job",
+        "explain",
+        "work",
+        "stage",
+        "queue",
+        "record",
+        "permit",
+        "commit",
+        "namespace",
+        "top",
+        "key",
+        "audit",
+        "doctor",
+    ] {
         let help = run(nowhere, &[command, "--help"]).await.ok();
         assert!(help.contains("  3  the server refused the call"), "{command}: {help}");
     }

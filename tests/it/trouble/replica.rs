@@ -163,6 +163,11 @@ async fn each_read_that_may_be_stale_is_answered_by_the_replica() {
         shown.push(("BatchGetRecords", !ok(api.records().batch_get_records(records).await).records.is_empty()));
         let records = proto::ListRecordsRequest { collection: collection.clone(), max_staleness, ..Default::default() };
         shown.push(("ListRecords", ok(api.records().list_records(records).await).records.len() == 2));
+        let queues = proto::ListQueuesRequest { max_staleness, ..Default::default() };
+        shown.push(("ListQueues", !ok(api.jobs().list_queues(queues).await).queues.is_empty()));
+        let collections = proto::ListCollectionsRequest { max_staleness, ..Default::default() };
+        let collections = ok(api.records().list_collections(collections).await).collections;
+        shown.push(("ListCollections", collections.iter().any(|found| found.record_count == 2)));
         let session = proto::GetSessionRequest { session_id: session_id.clone(), max_staleness };
         shown.push(("GetSession", api.timelines().get_session(session).await.is_ok()));
         let sessions = proto::ListSessionsRequest { max_staleness, ..Default::default() };

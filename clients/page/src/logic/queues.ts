@@ -1,19 +1,6 @@
-// Queues, from the stages of the jobs that have not ended: the server has no list of them.
+// Lists by name that are read page by page, and workers, from the stages of the jobs that have not ended.
 import { type Job, type Stage, StageState } from "../client/gen/interlock/v1/job_pb.js";
-import { ms } from "./format.js";
-
-/** A queue. */
-export interface Queue {
-  readonly name: string;
-  /** Stages that are READY. */
-  readonly ready: number;
-  readonly running: number;
-  readonly backoff: number;
-  /** When the stage that is READY for the longest time became so, in milliseconds since 1970. Undefined: none is READY. */
-  readonly oldestReady: number | undefined;
-  /** Workers that hold leases. */
-  readonly workers: readonly string[];
-}
+import { count } from "./format.js";
 
 /** A worker, from the leases that it holds. */
 export interface Worker {
@@ -21,74 +8,38 @@ export interface Worker {
   readonly stages: readonly { readonly jobId: string; readonly stage: Stage }[];
 }
 
-/** The queues of stages, by name. */
-export function queuesOf(jobs: Iterable<Job>): Queue[] {
-  const queues = new Map<string, Draft>();
-  for (const job of jobs) {
-    const ends = new Map(job.stages.map((stage) => [stage.name, ms(stage.endTime)]));
-    for (const stage of job.stages) {
-      if (!stage.direct) {
-        count(queues, job, stage, ends);
-      }
-    }
-  }
-  return [...queues.entries()]
-    .map(([name, { workers, ...queue }]) => ({ name, ...queue, workers: [...workers].sort() }))
-    .sort((one, other) => (one.name < other.name ? -1 : 1));
-}
-
-interface Draft {
-  ready: number;
-  running: number;
-  backoff: number;
-  oldestReady: number | undefined;
-  workers: Set<string>;
-}
-
-function count(
-  queues: Map<string, Draft>,
-  job: Job,
-  stage: Stage,
-  ends: ReadonlyMap<string, number | undefined>,
-): void {
-  const { state } = stage;
-  if (state !== StageState.READY && state !== StageState.RUNNING && state !== StageState.BACKOFF) {
-    return;
-  }
-  const queue = queues.get(stage.queue) ?? {
-    ready: 0,
-    running: 0,
-    backoff: 0,
-    oldestReady: undefined,
-    workers: new Set(),
-  };
-  queues.set(stage.queue, queue);
-  if (state === StageState.READY) {
-    queue.ready += 1;
-    const since = readySince(job, stage, ends);
-    queue.oldestReady = queue.oldestReady === undefined ? since : Math.min(queue.oldestReady, since ?? Infinity);
-  } else if (state === StageState.RUNNING) {
-    queue.running += 1;
-  } else {
-    queue.backoff += 1;
-  }
-  if (stage.lease !== undefined) {
-    queue.workers.add(stage.lease.workerId);
-  }
+/** A list as far as it was read. */
+export interface Listed<Item> {
+  readonly items: readonly Item[];
+  /** Whether there are more. */
+  readonly isPartial: boolean;
 }
 
 /**
- * When a stage became READY: when the last of the stages it waits for ended, its last failure was followed by no wait, or
- * its job was submitted. In milliseconds since 1970.
+ * Reads pages until the list ends, or so many items or pages were read. Pages can be short or empty, and have a token
+ * if the list goes on.
  */
-export function readySince(job: Job, stage: Stage, ends: ReadonlyMap<string, number | undefined>): number | undefined {
-  const times = [
-    ms(job.createTime),
-    ms(stage.nextAttemptTime),
-    ms(stage.failure?.failureTime),
-    ...stage.dependsOn.map((name) => ends.get(name)),
-  ].filter((time) => time !== undefined);
-  return times.length === 0 ? undefined : Math.max(...times);
+export async function listed<Item>(
+  most: number,
+  pages: number,
+  read: (pageToken: string) => Promise<{ readonly items: readonly Item[]; readonly nextPageToken: string }>,
+): Promise<Listed<Item>> {
+  const all: Item[] = [];
+  let pageToken = "";
+  for (let page = 0; page < pages && all.length < most; page += 1) {
+    const { items, nextPageToken } = await read(pageToken);
+    all.push(...items);
+    pageToken = nextPageToken;
+    if (pageToken === "") {
+      break;
+    }
+  }
+  return { items: all, isPartial: pageToken !== "" };
+}
+
+/** A count that ends at a bound: `10,000+` where there are more. */
+export function bounded(value: number, isCapped: boolean): string {
+  return isCapped ? `${count(value)}+` : count(value);
 }
 
 /** The workers that hold leases, by name. */

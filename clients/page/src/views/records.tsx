@@ -2,10 +2,11 @@
 import { useMemo, useState } from "preact/hooks";
 import { call, openStream } from "../api.js";
 import type { Record as RecordMessage } from "../client/gen/interlock/v1/record_pb.js";
-import { RecordService } from "../client/gen/interlock/v1/record_service_pb.js";
+import { type Collection as CollectionMessage, RecordService } from "../client/gen/interlock/v1/record_service_pb.js";
 import { type RecordName, RecordsWatch } from "../client/record_watch.js";
 import { recordOf, type StoredRecord } from "../client/records.js";
 import { count } from "../logic/format.js";
+import { bounded, type Listed, listed } from "../logic/queues.js";
 import { Ago, Empty, Fault, Json, Panel, Text } from "../parts/basics.js";
 import { everyFew, useTask } from "../parts/live.js";
 import { go, href, namespace, route, setQuery } from "../router.js";
@@ -14,6 +15,9 @@ import { useFrames, useValue } from "../value.js";
 /** Records of a page, all of which are watched: the most that one watch can have. */
 const PAGE = 100;
 const READ_MS = 3_000;
+/** Collections that are shown to choose from, and pages that are read for them. */
+const COLLECTIONS = 200;
+const COLLECTION_PAGES = 5;
 /** Characters of a value in the table. */
 const PREVIEW = 120;
 
@@ -32,12 +36,66 @@ export function RecordsView({ collection }: { readonly collection: string | unde
     <>
       <h1 class="hidden">Records</h1>
       <Choice collection={collection} />
-      {collection === undefined ? (
-        <Empty>Enter the name of a collection, such as the first argument of UpdateRecord.</Empty>
-      ) : (
-        <Collection key={collection} collection={collection} />
-      )}
+      {collection === undefined ? <Collections /> : <Collection key={collection} collection={collection} />}
     </>
+  );
+}
+
+/** The collections of the namespace, to choose from. */
+function Collections() {
+  const frames = useFrames();
+  const place = useValue(namespace);
+  const model = useMemo<{ found: Listed<CollectionMessage> | undefined }>(() => ({ found: undefined }), [place]);
+  const fault = useTask(
+    (signal) =>
+      everyFew(READ_MS, signal, async () => {
+        model.found = await listed(COLLECTIONS, COLLECTION_PAGES, async (pageToken) => {
+          const request = { pageSize: COLLECTIONS, pageToken };
+          const page = await call(RecordService.method.listCollections, request, signal);
+          return { items: page.collections, nextPageToken: page.nextPageToken };
+        });
+        frames();
+      }),
+    [model],
+  );
+  const { found } = model;
+  return (
+    <Panel title="Collections">
+      <Fault text={fault} />
+      {found?.isPartial && <p class="dim">The first {count(found.items.length)} collections; there are more.</p>}
+      {found === undefined || found.items.length === 0 ? (
+        <Empty>
+          {found === undefined
+            ? fault === undefined && "Reading collections …"
+            : "No collection has a record. UpdateRecord creates both."}
+        </Empty>
+      ) : (
+        <div class="scroll">
+          <table>
+            <thead>
+              <tr>
+                <th scope="col">Collection</th>
+                <th scope="col" class="number">
+                  Records
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {found.items.map(({ name, recordCount, recordCountCapped }) => (
+                <tr key={name}>
+                  <th scope="row">
+                    <a href={href(["records", name])}>
+                      <Text value={name} />
+                    </a>
+                  </th>
+                  <td class="number">{bounded(recordCount, recordCountCapped)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </Panel>
   );
 }
 

@@ -15,8 +15,8 @@ use crate::harness::*;
 const PERMITTED: &[(&str, &str)] = &[
     (
         "rswoa",
-        "GetJob GetStage ListStages ListJobs WaitJob WatchJob WatchJobs ListJobEvents ExplainJob GetRecord BatchGetRecords \
-         ListRecords WatchRecords GetResource ListResources WatchResource GetSession ListSessions GetSegment QueryTimeline SearchSegments \
+        "GetJob GetStage ListStages ListJobs WaitJob WatchJob WatchJobs ListJobEvents ListQueues ExplainJob GetRecord \
+         BatchGetRecords ListRecords ListCollections WatchRecords GetResource ListResources WatchResource GetSession ListSessions GetSegment QueryTimeline SearchSegments \
          GetSessionStatistics ExportTimeline WatchSession GetServerInfo ListNamespaces",
     ),
     ("sa", "SubmitJob BatchSubmitJobs"),
