@@ -1,4 +1,5 @@
-// The parts of Node that the package uses. Only this file and testing.ts import from Node, so another platform replaces it alone.
+// The parts of Node that the package uses. Only this file and test_server.ts, which starts processes,
+// import from Node, so another platform replaces it alone.
 import { readFileSync } from "node:fs";
 import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { hostname } from "node:os";

@@ -24,7 +24,7 @@ import {
 import { pages } from "../src/pages.js";
 import { permitClaims } from "../src/permits.js";
 import { newPolicy } from "../src/resources.js";
-import { freeAddress } from "./real_server.js";
+import { freeAddress } from "../src/testing.js";
 import { Lines } from "./support.js";
 
 test("a document is what JSON.stringify makes of an object", () => {
