@@ -295,3 +295,20 @@ func TestManyOutcomesWithoutAllOrNoneHaveRequestIDsOfTheirOwn(t *testing.T) {
 		t.Fatal(response)
 	}
 }
+
+func TestRequestThatIsTooLargeIsRefusedAtOnceByItsSize(t *testing.T) {
+	for _, megabytes := range []int{5, 20, 60} {
+		t.Run(fmt.Sprint(megabytes, " MB"), func(t *testing.T) {
+			c := client(t, shared.Address)
+			payload := must[*structpb.Struct](t)(interlock.Document(map[string]any{"text": strings.Repeat("x", megabytes<<20)}))
+			_, err := c.SubmitJob(bounded(t), &pb.SubmitJobRequest{Kind: "film", Payload: payload})
+			var refused *interlock.Error
+			if !errors.As(err, &refused) || refused.Code != codes.InvalidArgument || refused.Reason != "INVALID_FIELD" ||
+				!strings.Contains(refused.Message, "bytes; at most 4194304 are accepted") {
+				t.Fatal(err)
+			}
+			// The connection goes on.
+			must[*pb.Job](t)(c.SubmitJob(bounded(t), &pb.SubmitJobRequest{Kind: "film"}))
+		})
+	}
+}

@@ -2,15 +2,15 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Page } from "puppeteer-core";
-import { type RealServer, startServer } from "../../typescript/tests/real_server.js";
+import { startServer, type TestServer } from "../../typescript/src/test_server.js";
 import { browser, rpc } from "./support.js";
 
 const LOADS = Number(process.env.LOADS ?? 10);
 const chromium = browser();
-let server: RealServer;
+let server: TestServer;
 
 before(async () => {
-  server = await startServer("--metrics-listen", "off", "--watch-keepalive", "1s");
+  server = await startServer({ flags: ["--watch-keepalive", "1s"] });
   const root = await fetch(`http://${server.address}/`, { headers: { accept: "text/html" } });
   assert.match(
     root.headers.get("content-type") ?? "",

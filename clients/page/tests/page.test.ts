@@ -2,14 +2,14 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
-import { binary, freeAddress, type RealServer, startBeside, startServer } from "../../typescript/tests/real_server.js";
+import { freeAddress, startServer, type TestServer } from "../../typescript/src/test_server.js";
 import { browser, complete, rpc, type Watched, work } from "./support.js";
 
 const chromium = browser();
-let server: RealServer;
+let server: TestServer;
 
 before(async () => {
-  server = await startServer("--metrics-listen", "off");
+  server = await startServer();
 });
 
 after(async () => {
@@ -129,7 +129,7 @@ test("a job that waits for a permit says so, and the resource who holds it and w
 
 test("the server is killed and back: the page says so, goes on and misses nothing", async () => {
   const address = await freeAddress();
-  let beside = await startBeside(server, address);
+  let beside = await server.beside({ address });
   const stages = [
     { name: "one", queue: "gap" },
     { name: "two", queue: "gap", dependsOn: ["one"] },
@@ -144,7 +144,7 @@ test("the server is killed and back: the page says so, goes on and misses nothin
   await opened.shows("the page reconnects by itself");
   await work(server.address, "gap", ({ leaseToken }) => complete(server.address, leaseToken));
   await rpc(server.address, "JobService/SubmitJob", { jobId: "gap-2", kind: "gap" });
-  beside = await startBeside(server, address);
+  beside = await server.beside({ address });
   await opened.shows("Connected", ".status");
   await opened.shows("Succeeded", '[data-stage="one"]');
   await opened.shows("Ready", '[data-stage="two"]');
@@ -286,12 +286,15 @@ test("queues and collections are listed with their numbers", async () => {
 });
 
 test("with --auth required the page asks for a key, keeps it for the tab, and says what it does not permit", async () => {
-  const guarded = await startServer("--metrics-listen", "off", "--auth", "required");
+  const guarded = await startServer({ flags: ["--auth", "required"] });
   try {
     const environment = { ...process.env, INTERLOCK_DATABASE_URL: guarded.databaseUrl };
     const newKey = (role: string) => {
       const args = ["key", "create", "--label", role, "--role", role, "--namespaces", "*"];
-      const output = execFileSync(binary(), args, { env: environment, encoding: "utf8" });
+      const output = execFileSync(process.env.INTERLOCK_BIN ?? "interlock", args, {
+        env: environment,
+        encoding: "utf8",
+      });
       return /il_[a-z0-9]{8}_[A-Za-z0-9_-]+/.exec(output)?.[0] ?? "";
     };
     const [admin, reader] = [newKey("admin"), newKey("read")];
@@ -399,7 +402,7 @@ test("the list is used by keys, and its parts have names", async () => {
 });
 
 test("5,000 jobs and 10,000 stages: only what is in sight is in the document", async () => {
-  const big = await startServer("--metrics-listen", "off");
+  const big = await startServer();
   try {
     for (let batch = 0; batch < 5; batch += 1) {
       const jobs = Array.from({ length: 1_000 }, (_, n) => ({ jobId: `job-${batch}-${n}`, kind: "many" }));

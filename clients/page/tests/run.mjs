@@ -36,6 +36,7 @@ await build({
   external: ["*/serve.mjs"],
   outdir: "build/tests",
 });
+process.env.INTERLOCK_BIN ||= join(root, "../../target/debug/interlock");
 // One after the other: each file has a browser of its own.
 const files = tests.map((name) => `build/tests/${name.replace(/ts$/, "js")}`);
 run("--enable-source-maps", "--test", "--test-concurrency=1", "--test-reporter=spec", ...files);

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { build } from "esbuild";
 import type { Page } from "puppeteer-core";
-import { freeAddress, type RealServer, startBeside, startServer } from "../../typescript/tests/real_server.js";
+import { freeAddress, startServer, type TestServer } from "../../typescript/src/test_server.js";
 import type { Protocol, Way } from "./in_page.js";
 import { browser, complete, rpc, work } from "./support.js";
 
@@ -19,9 +19,9 @@ const WAYS: readonly Way[] = ["Connect, JSON", "Connect, proto", "gRPC-Web", "ev
 const SUBMIT = "/interlock.v1.JobService/SubmitJob";
 
 /** The server over HTTP/1.1, whose database the others use. */
-let server: RealServer;
+let server: TestServer;
 /** The server over TLS. */
-let secure: RealServer;
+let secure: TestServer;
 /** Pages of other origins: one that the servers allow, and one that they do not. */
 let allowed: { origin: string; http: Server };
 let foreign: { origin: string; http: Server };
@@ -46,8 +46,8 @@ before(async () => {
   tls = ["--tls-cert", certificate, "--tls-key", key];
   allowed = await serveOrigin();
   foreign = await serveOrigin();
-  server = await startServer("--metrics-listen", "off", "--allow-origin", allowed.origin);
-  secure = await startBeside(server, undefined, "--metrics-listen", "off", ...tls);
+  server = await startServer({ flags: ["--allow-origin", allowed.origin] });
+  secure = await server.beside({ flags: tls });
 });
 
 after(async () => {
@@ -137,8 +137,8 @@ test("a page of an allowed origin calls by each transport", async () => {
 });
 
 test("a page of an allowed origin can read when to repeat a call", async () => {
-  const flags = ["--metrics-listen", "off", "--allow-origin", allowed.origin, "--rate-limit-read", "1/h"];
-  const limited = await startServer(...flags);
+  const flags = ["--allow-origin", allowed.origin, "--rate-limit-read", "1/h"];
+  const limited = await startServer({ flags });
   try {
     const page = await at(allowed.origin);
     for (const protocol of PROTOCOLS) {
@@ -175,7 +175,7 @@ test("a page of another origin neither reads nor writes", async () => {
 async function assertResumes(from: (base: string) => string, scheme: string, flags: readonly string[]): Promise<void> {
   const address = await freeAddress();
   const base = `${scheme}://${address}`;
-  let beside = await startBeside(server, address, ...flags);
+  let beside = await server.beside({ address, flags });
   const page = await at(from(base));
   const ids: [Way, string][] = WAYS.map((way) => [way, unique()]);
   for (const [way, jobId] of ids) {
@@ -188,7 +188,7 @@ async function assertResumes(from: (base: string) => string, scheme: string, fla
   for (const [, jobId] of ids) {
     await work(server.address, jobId, ({ leaseToken }) => complete(server.address, leaseToken));
   }
-  beside = await startBeside(server, address, ...flags);
+  beside = await server.beside({ address, flags });
   for (const [way, jobId] of ids) {
     await page.waitForFunction((id) => window.calls.followed(id)?.hasEnded, {}, jobId);
     const followed = await page.evaluate((id) => window.calls.followed(id), jobId);

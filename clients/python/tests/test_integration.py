@@ -234,3 +234,13 @@ async def test_a_namespace_is_a_world_of_its_own(client: Client, queue: str) -> 
         job = await there.submit_job("film", stages=[spec(queue)])
         with pytest.raises(interlock.NotFound):
             await client.get_job(job.job_id)
+
+
+@pytest.mark.parametrize("megabytes", [5, 20, 60])
+async def test_a_request_that_is_too_large_is_refused_at_once_by_its_size(client: Client, megabytes: int) -> None:
+    with pytest.raises(interlock.InvalidArgument) as refused:
+        await client.submit_job("film", payload={"text": "x" * (megabytes << 20)}, timeout=10)
+    assert refused.value.reason == "INVALID_FIELD"
+    assert "bytes; at most 4194304 are accepted" in str(refused.value)
+    # The connection goes on.
+    assert (await client.submit_job("film")).kind == "film"

@@ -7,6 +7,7 @@ import { type Job, JobSchema, JobState } from "./gen/interlock/v1/job_pb.js";
 import { type ExplainJobResponse, JobService, type Queue, StageWaitReason } from "./gen/interlock/v1/job_service_pb.js";
 import { JobWatch, ProgressWatch } from "./job_watch.js";
 import { JobsWatch } from "./jobs_watch.js";
+import { pages } from "./pages.js";
 import { type JobOptions, jobSubmission } from "./stages.js";
 import type { StreamOptions } from "./stream.js";
 
@@ -50,13 +51,11 @@ export class JobCalls extends Connection {
     options: ReadOptions & { readonly orderBy?: string | undefined } = {},
   ): AsyncGenerator<Job, void> {
     const maxStaleness = staleness(options);
-    let pageToken = "";
-    do {
-      const request = { filter, orderBy: options.orderBy, maxStaleness, pageSize: 1_000, pageToken };
-      const page = await this.call(rpc.listJobs, request, callOptions(options));
+    const request = { filter, orderBy: options.orderBy, maxStaleness, pageSize: 1_000 };
+    const read = (pageToken: string) => this.call(rpc.listJobs, { ...request, pageToken }, callOptions(options));
+    for await (const page of pages(read)) {
       yield* page.jobs;
-      pageToken = page.nextPageToken;
-    } while (pageToken !== "");
+    }
   }
 
   /**

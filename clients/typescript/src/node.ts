@@ -1,4 +1,5 @@
-// The parts of Node that the package uses. Only this file imports from Node, so another platform replaces it alone.
+// The parts of Node that the package uses. Only this file and test_server.ts, which starts processes,
+// import from Node, so another platform replaces it alone.
 import { readFileSync } from "node:fs";
 import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { hostname } from "node:os";
@@ -20,6 +21,11 @@ export interface Channel {
 /** Time for the server's part of the HTTP/2 handshake. It doubles with each silent connection in a row, so slow networks are enough. */
 const ANSWER_MS = 1_500;
 const LONGEST_ANSWER_MS = 20_000;
+/**
+ * Node resets a stream whose response comes while more than this waits to be sent on the connection, and the response is
+ * lost. Its default, 10 MB, is less than calls in flight or one request that the server refuses can have.
+ */
+const SESSION_MB = 4_096;
 
 /** gRPC over HTTP/2 to HOST:PORT. The first call connects. @param tls undefined: plaintext. */
 export function openChannel(target: string, tls: Tls | undefined): Channel {
@@ -48,7 +54,7 @@ export function openChannel(target: string, tls: Tls | undefined): Channel {
     socket.once("close", () => clearTimeout(timer));
     return socket;
   };
-  const sessionManager = new Http2SessionManager(baseUrl, pings, { createConnection });
+  const sessionManager = new Http2SessionManager(baseUrl, pings, { createConnection, maxSessionMemory: SESSION_MB });
   return {
     transport: createGrpcTransport({ baseUrl, sessionManager }),
     // A program that accepts connections and says nothing is no server.

@@ -9,6 +9,7 @@ import { AcquirePermitRequestSchema, PermitService, type PermitStatus } from "./
 import { HeldPermit, Keeper } from "./holding.js";
 import { callOptions, found } from "./job_calls.js";
 import { hostAndProcess } from "./node.js";
+import { pages } from "./pages.js";
 import {
   type AnyClaim,
   newOutcome,
@@ -180,12 +181,11 @@ export class PermitCalls extends SessionCalls {
 
   /** Iterates over resources by name prefix, in order of name, without holders, page by page. */
   async *listResources(namePrefix = "", options: CallOptions = {}): AsyncGenerator<Resource, void> {
-    let pageToken = "";
-    do {
-      const page = await this.call(rpc.listResources, { namePrefix, pageSize: 1_000, pageToken }, options);
+    const request = { namePrefix, pageSize: 1_000 };
+    const read = (pageToken: string) => this.call(rpc.listResources, { ...request, pageToken }, options);
+    for await (const page of pages(read)) {
       yield* page.resources;
-      pageToken = page.nextPageToken;
-    } while (pageToken !== "");
+    }
   }
 
   /** Deletes a resource that is not in use. */

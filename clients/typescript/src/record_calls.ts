@@ -11,6 +11,7 @@ import {
   UpdateRecordRequestSchema,
 } from "./gen/interlock/v1/record_service_pb.js";
 import { callOptions, found, JobCalls, staleness } from "./job_calls.js";
+import { pages } from "./pages.js";
 import { type RecordName, RecordsWatch } from "./record_watch.js";
 import { recordOf, recordUpdate, type StoredRecord, type UpdateOptions } from "./records.js";
 import type { StreamOptions } from "./stream.js";
@@ -40,15 +41,13 @@ export class RecordCalls extends JobCalls {
     options: ReadOptions & { readonly orderBy?: string | undefined } = {},
   ): AsyncGenerator<StoredRecord<Fields>, void> {
     const maxStaleness = staleness(options);
-    let pageToken = "";
-    do {
-      const request = { collection, filter, orderBy: options.orderBy, maxStaleness, pageSize: 1_000, pageToken };
-      const page = await this.call(rpc.listRecords, request, callOptions(options));
+    const request = { collection, filter, orderBy: options.orderBy, maxStaleness, pageSize: 1_000 };
+    const read = (pageToken: string) => this.call(rpc.listRecords, { ...request, pageToken }, callOptions(options));
+    for await (const page of pages(read)) {
       for (const record of page.records) {
         yield recordOf<Fields>(record);
       }
-      pageToken = page.nextPageToken;
-    } while (pageToken !== "");
+    }
   }
 
   /** Iterates over the collections that have records, by name, page by page. Records are counted up to 10,000 each. */

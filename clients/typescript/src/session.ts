@@ -19,6 +19,7 @@ import {
   type Untimed,
 } from "./gen/interlock/v1/timeline_service_pb.js";
 import { callOptions, found, staleness } from "./job_calls.js";
+import { pages } from "./pages.js";
 import { type ImportResult, importAll } from "./segment_import.js";
 import {
   type SegmentFields,
@@ -240,27 +241,25 @@ export class Session {
 
   /** Iterates over the segments in the order of their start, those without one last, page by page. @throws NotFound */
   async *timeline(options: TimelineOptions = {}): AsyncGenerator<StoredSegment, void> {
-    let pageToken = "";
-    do {
-      const request = {
-        sessionId: this.sessionId,
-        start: optionalDuration(options.startMs, "startMs"),
-        end: optionalDuration(options.endMs, "endMs"),
-        untimed: options.untimed,
-        kinds: options.kinds && [...options.kinds],
-        languages: options.languages && [...options.languages],
-        speakers: options.speakers && [...options.speakers],
-        statuses: options.statuses && [...options.statuses],
-        maxStaleness: staleness(options),
-        pageSize: 1_000,
-        pageToken,
-      };
-      const page = await this.#client.call(rpc.queryTimeline, request, callOptions(options));
+    const request = {
+      sessionId: this.sessionId,
+      start: optionalDuration(options.startMs, "startMs"),
+      end: optionalDuration(options.endMs, "endMs"),
+      untimed: options.untimed,
+      kinds: options.kinds && [...options.kinds],
+      languages: options.languages && [...options.languages],
+      speakers: options.speakers && [...options.speakers],
+      statuses: options.statuses && [...options.statuses],
+      maxStaleness: staleness(options),
+      pageSize: 1_000,
+    };
+    const call = callOptions(options);
+    const read = (pageToken: string) => this.#client.call(rpc.queryTimeline, { ...request, pageToken }, call);
+    for await (const page of pages(read)) {
       for (const segment of page.segments) {
         yield segmentOf(segment);
       }
-      pageToken = page.nextPageToken;
-    } while (pageToken !== "");
+    }
   }
 
   /** `Client.search` in this session. */

@@ -6,6 +6,7 @@ import { AlreadyExists } from "./errors.js";
 import type { SegmentKind } from "./gen/interlock/v1/timeline_pb.js";
 import { TimelineService } from "./gen/interlock/v1/timeline_service_pb.js";
 import { callOptions, found, staleness } from "./job_calls.js";
+import { pages } from "./pages.js";
 import { RecordCalls } from "./record_calls.js";
 import { Sequences } from "./segments.js";
 import { Session, type SessionClient, type SessionOptions } from "./session.js";
@@ -105,15 +106,13 @@ export class SessionCalls extends RecordCalls {
     options: ReadOptions & { readonly orderBy?: string | undefined } = {},
   ): AsyncGenerator<StoredSession, void> {
     const maxStaleness = staleness(options);
-    let pageToken = "";
-    do {
-      const request = { filter, orderBy: options.orderBy, maxStaleness, pageSize: 1_000, pageToken };
-      const page = await this.call(rpc.listSessions, request, callOptions(options));
+    const request = { filter, orderBy: options.orderBy, maxStaleness, pageSize: 1_000 };
+    const read = (pageToken: string) => this.call(rpc.listSessions, { ...request, pageToken }, callOptions(options));
+    for await (const page of pages(read)) {
       for (const session of page.sessions) {
         yield sessionOf(session);
       }
-      pageToken = page.nextPageToken;
-    } while (pageToken !== "");
+    }
   }
 
   /**
@@ -123,25 +122,22 @@ export class SessionCalls extends RecordCalls {
    * @throws InvalidArgument if the query or the filter is malformed.
    */
   async *search(query: string, options: SearchOptions = {}): AsyncGenerator<Match, void> {
-    let pageToken = "";
-    do {
-      const request = {
-        query,
-        filter: options.filter,
-        kinds: options.kinds && [...options.kinds],
-        speakers: options.speakers && [...options.speakers],
-        languages: options.languages && [...options.languages],
-        startTime: options.startTime && timestampFromDate(options.startTime),
-        endTime: options.endTime && timestampFromDate(options.endTime),
-        maxStaleness: staleness(options),
-        pageSize: 100,
-        pageToken,
-      };
-      const page = await this.call(rpc.searchSegments, request, callOptions(options));
+    const request = {
+      query,
+      filter: options.filter,
+      kinds: options.kinds && [...options.kinds],
+      speakers: options.speakers && [...options.speakers],
+      languages: options.languages && [...options.languages],
+      startTime: options.startTime && timestampFromDate(options.startTime),
+      endTime: options.endTime && timestampFromDate(options.endTime),
+      maxStaleness: staleness(options),
+      pageSize: 100,
+    };
+    const read = (pageToken: string) => this.call(rpc.searchSegments, { ...request, pageToken }, callOptions(options));
+    for await (const page of pages(read)) {
       for (const result of page.results) {
         yield matchOf(result);
       }
-      pageToken = page.nextPageToken;
-    } while (pageToken !== "");
+    }
   }
 }

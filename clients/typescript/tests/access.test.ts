@@ -15,12 +15,12 @@ import {
   Unavailable,
   Worker,
 } from "../src/index.js";
-import { binary, type RealServer, startServer } from "./real_server.js";
+import { startServer, type TestServer } from "../src/testing.js";
 import { Lines, unique, within, working } from "./support.js";
 
 const run = promisify(execFile);
 let folder: string;
-let server: RealServer;
+let server: TestServer;
 const file = (name: string) => join(folder, name);
 
 /** Makes a certificate with openssl. `issuer`: its authority; undefined: it is one itself. */
@@ -36,7 +36,7 @@ async function certify(name: string, issuer: string | undefined, ...extensions: 
 async function newKey(role: string): Promise<string> {
   const args = ["key", "create", "--label", "test", "--role", role, "--namespaces", "*"];
   const environment = { ...process.env, INTERLOCK_DATABASE_URL: server.databaseUrl };
-  const { stdout } = await run(binary(), args, { env: environment });
+  const { stdout } = await run(process.env.INTERLOCK_BIN ?? "interlock", args, { env: environment });
   return stdout.trim().split("\n").at(-1)?.trim() ?? "";
 }
 
@@ -60,7 +60,7 @@ before(async () => {
   await certify("server", "ca", leaf, "subjectAltName=DNS:localhost,IP:127.0.0.1");
   await certify("client", "ca", leaf, "subjectAltName=DNS:client");
   const tls = ["--tls-cert", file("server.pem"), "--tls-key", file("server.key"), "--tls-client-ca", file("ca.pem")];
-  server = await startServer(...tls, "--auth", "required");
+  server = await startServer({ flags: [...tls, "--auth", "required"] });
 });
 
 after(async () => {

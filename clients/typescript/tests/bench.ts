@@ -2,14 +2,14 @@
 //
 //     node --expose-gc build/tests/bench.js [PAIRS] [HOST:PORT]
 //
-// Without an address it starts a server of its own, INTERLOCK_BIN. Both sides run in turn in pairs, so that what else the
-// machine does meets both; the result is the median of each side and the ratio of the medians.
+// Without an address it starts a server of its own: INTERLOCK_BIN, else `interlock` on PATH. Both sides run in turn in
+// pairs, so that what else the machine does meets both; the result is the median of each side and the ratio of the medians.
 import { create } from "@bufbuild/protobuf";
 import { createClient, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Client, Worker } from "../src/index.js";
+import { startServer } from "../src/testing.js";
 import { AdminService, LeaseRenewalSchema, WorkerService } from "../src/v1.js";
-import { startServer } from "./real_server.js";
 
 /** Calls and stages in flight at a time. */
 const PARALLEL = 16;

@@ -81,6 +81,15 @@ test("a request that cannot be encoded fails at once", async () => {
   });
 });
 
+test("a call is answered while tens of megabytes of others are sent, and none is sent twice", async () => {
+  await withClient(async (client, server) => {
+    const payload = { text: "x".repeat(3 << 20) };
+    const large = Array.from({ length: 10 }, () => client.submitJob("film", { payload }));
+    await within(Promise.all([...large, client.getJob("a")]));
+    assert.deepEqual([server.of("submitJob").length, server.of("getJob").length], [10, 1]);
+  });
+});
+
 test("the last failure is thrown when the time of a call is over", async () => {
   await withClient(async (client, server) => {
     server.refusals.set(

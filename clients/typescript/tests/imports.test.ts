@@ -13,8 +13,8 @@ import {
   type SegmentInput,
   SegmentKind,
 } from "../src/index.js";
+import { freeAddress } from "../src/testing.js";
 import { type FakeServer, refusal, withFake } from "./fake_server.js";
-import { freeAddress, startBeside } from "./real_server.js";
 import { realServer, unique, within } from "./support.js";
 
 const real = realServer();
@@ -104,7 +104,7 @@ test("many segments are imported, and the refused ones are named", async () => {
 
 test("an import goes on at the server that comes after a kill", async () => {
   const address = await freeAddress();
-  let server = await startBeside(real.server, address);
+  let server = await real.server.beside({ address });
   try {
     const session = real.open({ address }).session(unique("s"));
     const result = await session.import(
@@ -112,7 +112,7 @@ test("an import goes on at the server that comes after a kill", async () => {
         yield* recorded(8_200);
         // The first part is stored, and the second one is complete only after the kill.
         await server.kill();
-        server = await startBeside(real.server, address);
+        server = await real.server.beside({ address });
       })(),
     );
     assert.equal(result.applied + result.unchanged, 8_200);

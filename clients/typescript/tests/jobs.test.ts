@@ -318,3 +318,18 @@ test("many outcomes without all_or_none have request ids of their own", async ()
   const { results } = await real.client.call(WorkerService.method.completeStages, { outcomes: [{ outcome }] });
   assert.deepEqual([results.length, results[0]?.status?.code], [1, 3]);
 });
+
+for (const megabytes of [5, 20, 60]) {
+  test(`a request of ${megabytes} MB is refused at once by its size`, async () => {
+    const client = real.open();
+    const payload = { text: "x".repeat(megabytes << 20) };
+    await assert.rejects(client.submitJob("film", { payload }, { timeoutMs: 10_000 }), (error) => {
+      assert.ok(error instanceof InvalidArgument, String(error));
+      assert.equal(error.reason, "INVALID_FIELD");
+      assert.match(error.message, /the message has \d+ bytes; at most 4194304 are accepted/);
+      return true;
+    });
+    // The connection goes on.
+    assert.equal((await client.submitJob("film")).kind, "film");
+  });
+}

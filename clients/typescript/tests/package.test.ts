@@ -65,7 +65,7 @@ function options(cwd: string) {
 async function writePrograms(): Promise<void> {
   const readme = await readFile(join(ROOT, "README.md"), "utf8");
   const programs = [...readme.matchAll(/^```ts\n\/\/ (\S+\.ts)\n(.*?)^```$/gms)];
-  assert.equal(programs.length, 5);
+  assert.equal(programs.length, 6);
   await mkdir(join(project, "src"));
   for (const [, name = "", text = ""] of programs) {
     await writeFile(join(project, "src", name), text);
@@ -96,7 +96,8 @@ function start(program: string): ChildProcess {
   const environment = { INTERLOCK_SERVER: real.server.address, VENDOR: vendorAddress };
   const child = spawn(process.execPath, [join(project, "out", program)], {
     cwd: project,
-    env: { ...process.env, ...environment },
+    // Not as a part of this test run.
+    env: { ...process.env, NODE_TEST_CONTEXT: undefined, ...environment },
     stdio: ["ignore", "pipe", "inherit"],
   });
   children.push(child);
@@ -154,4 +155,10 @@ test("the README's program of a session prints what was said, found and exported
   const text = await output("meeting.js");
   assert.match(text, /^ann-1 Good morning\nann-1-de Guten Morgen\nAnn \[ 'morning' \]\nWEBVTT\n/);
   assert.match(text, /00:00:01\.200 --> 00:00:02\.500\n<v Ann>Good morning/);
+});
+
+test("the README's test starts a server of its own and passes", async () => {
+  const text = await output("film.test.js");
+  assert.match(text, /a film is made/);
+  assert.match(text, /^\S+ pass 1$/m);
 });

@@ -24,4 +24,5 @@ const tests = readdirSync(join(root, "build/tests"))
   .filter((name) => name.endsWith(".test.js"))
   .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))
   .map((name) => join("build/tests", name));
+process.env.INTERLOCK_BIN ||= join(root, "../../target/debug/interlock");
 run(process.execPath, "--enable-source-maps", "--test", "--test-reporter=dot", ...tests);

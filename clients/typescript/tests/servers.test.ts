@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Attempt, Client, field, JobState, Unavailable } from "../src/index.js";
-import { freeAddress, type RealServer, startBeside, startServer } from "./real_server.js";
+import { freeAddress, startServer, type TestServer } from "../src/testing.js";
 import { Deferred, Lines, unique, untilJob, within, working } from "./support.js";
 
-let main: RealServer;
+let main: TestServer;
 let steady: Client;
 
 before(async () => {
@@ -20,10 +20,10 @@ after(async () => {
 
 /** Runs a body with two more servers and a client of both; the client uses the first one until it does not answer. */
 async function withTwo(
-  body: (first: RealServer, second: RealServer, client: Client) => Promise<void>,
+  body: (first: TestServer, second: TestServer, client: Client) => Promise<void>,
   lines = new Lines(),
 ): Promise<void> {
-  const [first, second] = [await startBeside(main), await startBeside(main)];
+  const [first, second] = [await main.beside(), await main.beside()];
   const client = new Client({ address: [first.address, second.address], log: lines });
   try {
     await body(first, second, client);
@@ -71,7 +71,7 @@ test("a watch goes on at another server when its own is killed, and misses nothi
 
 test("a watch of a job that is idle goes on when its server is killed and started again", async () => {
   const address = await freeAddress();
-  let server = await startBeside(main, address);
+  let server = await main.beside({ address });
   const client = new Client({ address, log: null });
   const { jobId } = await steady.submitJob("film");
   const watch = client.watch(jobId);
@@ -79,7 +79,7 @@ test("a watch of a job that is idle goes on when its server is killed and starte
   const next = watch.next();
   await server.kill();
   await steady.cancelJob(jobId, { gracePeriodMs: 0 });
-  server = await startBeside(main, address);
+  server = await main.beside({ address });
   const { value } = await within(next, "the next update");
   assert.equal(value?.job.state, JobState.CANCELLED);
   assert.deepEqual(await within(watch.next()), { done: true, value: undefined });
@@ -156,7 +156,7 @@ test("a worker goes on at another server when its own is killed mid-work", async
 test("a worker whose only server is restarted reports the end of its work then", async () => {
   const queue = unique("q");
   const address = await freeAddress();
-  let server = await startBeside(main, address);
+  let server = await main.beside({ address });
   const client = new Client({ address, log: null });
   const started = new Deferred();
   const goOn = new Deferred();
@@ -172,7 +172,7 @@ test("a worker whose only server is restarted reports the end of its work then",
     goOn.resolve();
     // A call of the client shows that the outcome could not be reported yet.
     await assert.rejects(client.getJob(jobId, { timeoutMs: 300 }), Unavailable);
-    server = await startBeside(main, address);
+    server = await main.beside({ address });
     const job = await steady.waitJob(jobId, { waitMs: 20_000 });
     assert.deepEqual([job.state, job.stages[0]?.attempt], [JobState.SUCCEEDED, 1]);
   });
@@ -191,7 +191,7 @@ test("a call waits for a server that starts later, and the log says so once", as
     return true;
   });
   const reading = client.getJob(jobId);
-  const server = await startBeside(main, address);
+  const server = await main.beside({ address });
   assert.equal((await within(reading)).jobId, jobId);
   assert.equal(lines.lines.length, 2, lines.lines.join("\n"));
   assert.match(lines.lines[1] ?? "", /^warn: a server answers at .* again, after/);

@@ -19,7 +19,6 @@ import {
   Untimed,
   VersionMismatch,
 } from "../src/index.js";
-import { startBeside } from "./real_server.js";
 import { DEADLINE_MS, realServer, unique } from "./support.js";
 
 const real = realServer();
@@ -261,7 +260,7 @@ test("a watch delivers each change of a session, to its end", async () => {
 
 test("a watch goes on at another server when its own is killed, and delivers nothing twice", async () => {
   const steady = newSession();
-  const [first, second] = [await startBeside(real.server), await startBeside(real.server)];
+  const [first, second] = [await real.server.beside(), await real.server.beside()];
   try {
     await steady.append(said("0", "0"));
     const watching = real.open({ address: [first.address, second.address] }).session(steady.sessionId);

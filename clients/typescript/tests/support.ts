@@ -10,7 +10,7 @@ import {
   Worker,
   type WorkerOptions,
 } from "../src/index.js";
-import { type RealServer, startServer } from "./real_server.js";
+import { startServer, type TestServer } from "../src/testing.js";
 
 /** How long anything may take that a test waits for. */
 export const DEADLINE_MS = 30_000;
@@ -88,11 +88,11 @@ export const untilStopped = (attempt: Attempt): Promise<never> =>
 
 /** One real server for a test file, and a client of it; both are there when the tests run. */
 export function realServer(): {
-  readonly server: RealServer;
+  readonly server: TestServer;
   readonly client: Client;
   open(o?: ClientOptions): Client;
 } {
-  let server: RealServer | undefined;
+  let server: TestServer | undefined;
   const clients: Client[] = [];
   const open = (options: ClientOptions = {}) => {
     const opened = new Client({ address: server?.address, log: null, ...options });
@@ -111,7 +111,7 @@ export function realServer(): {
   return {
     open,
     get server() {
-      return server as RealServer;
+      return server as TestServer;
     },
     get client() {
       return client as Client;

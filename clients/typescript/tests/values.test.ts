@@ -21,9 +21,10 @@ import {
   toDocument,
   Worker,
 } from "../src/index.js";
+import { pages } from "../src/pages.js";
 import { permitClaims } from "../src/permits.js";
 import { newPolicy } from "../src/resources.js";
-import { freeAddress } from "./real_server.js";
+import { freeAddress } from "../src/testing.js";
 import { Lines } from "./support.js";
 
 test("a document is what JSON.stringify makes of an object", () => {
@@ -202,4 +203,23 @@ test("waits between retries are random, bounded, and on top of what the server a
     const wait = backoff.waitMs(retry, 500);
     assert.ok(wait >= 500 && wait <= 500 + Math.min(1_000, 100 * 2 ** retry));
   }
+});
+
+test("pages are read by the tokens of the pages before, and only as far as they are consumed", async () => {
+  const read: string[] = [];
+  const next: Record<string, string> = { "": "b", b: "c", c: "" };
+  const page = async (token: string) => {
+    read.push(token);
+    return { token, nextPageToken: next[token] ?? "" };
+  };
+  for await (const { token } of pages(page)) {
+    assert.equal(token, read.at(-1));
+  }
+  assert.deepEqual(read.splice(0), ["", "b", "c"]);
+  for await (const { token } of pages(page)) {
+    if (token === "b") {
+      break;
+    }
+  }
+  assert.deepEqual(read, ["", "b"]);
 });

@@ -10,8 +10,8 @@ import {
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
+import { freeAddress, startServer } from "../src/testing.js";
 import { JobService, JobState, WorkerService, type WorkRequestSchema } from "../src/v1.js";
-import { freeAddress, startBeside, startServer } from "./real_server.js";
 import { realServer, unique, within } from "./support.js";
 
 const real = realServer();
@@ -91,7 +91,7 @@ test("errors of calls and streams have reason, field and outcome", async () => {
 });
 
 test("a call that is refused by its rate says when to repeat it", async () => {
-  const limited = await startServer("--metrics-listen", "off", "--rate-limit-read", "1/h");
+  const limited = await startServer({ flags: ["--rate-limit-read", "1/h"] });
   try {
     for (const [name, transport] of transports(limited.address)) {
       const jobs = createClient(JobService, transport);
@@ -131,7 +131,7 @@ test("a deadline ends a stream, and a wait ends without an error", async () => {
 
 test("a stream that is cut by a killed server resumes after its last version", async () => {
   const address = await freeAddress();
-  const first = await startBeside(real.server, address);
+  const first = await real.server.beside({ address });
   const watches: { name: string; jobId: string; watch: AsyncIterator<unknown>; transport: Transport }[] = [];
   for (const [name, transport] of transports(address)) {
     const jobId = unique("cut");
@@ -156,7 +156,7 @@ test("a stream that is cut by a killed server resumes after its last version", a
     const leaseToken = leases[0]?.leaseToken ?? "";
     await worker.completeStage({ target: { target: { case: "leaseToken", value: leaseToken } } });
   }
-  const second = await startBeside(real.server, address);
+  const second = await real.server.beside({ address });
   for (const { name, jobId, transport } of watches) {
     const versions: bigint[] = [];
     for await (const { update } of createClient(JobService, transport).watchJob({ jobId, fromVersion: 1n })) {

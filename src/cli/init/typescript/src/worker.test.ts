@@ -1,33 +1,23 @@
 // Tests of the worker with a real server.
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { Client, FailureClass, type Job, JobState, Worker } from "interlock-client";
+import { startServer, type TestServer } from "interlock-client/testing";
 import { handle, QUEUE, stages } from "./stages.js";
 
 const WITHIN_MS = 30_000;
 const within = { timeout: 2 * WITHIN_MS };
-let server: ChildProcess;
+let server: TestServer;
 let client: Client;
 
-/** Starts a server on a free port. */
 before(async () => {
-  const program = process.env.INTERLOCK_BIN ?? "interlock";
-  const flags = ["dev", "--ephemeral", "--listen", "127.0.0.1:0", "--metrics-listen", "off"];
-  server = spawn(program, flags, { stdio: ["ignore", "pipe", "inherit"] });
-  await once(server, "spawn"); // an error means that INTERLOCK_BIN has to name the program
-  const banner = createInterface({ input: server.stdout as NodeJS.ReadableStream });
-  const [line] = await once(banner, "line");
-  client = new Client({ address: String(line).replace("listening on ", ""), log: null });
+  server = await startServer();
+  client = new Client({ address: server.address, log: null });
 }, within);
 
 after(async () => {
   await client?.close();
-  if (server.kill("SIGTERM")) {
-    await once(server, "exit");
-  }
+  await server?.stop();
 }, within);
 
 /** Runs a worker while a job is worked on. */
