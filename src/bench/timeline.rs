@@ -50,7 +50,7 @@ pub async fn timeline(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     scene.settle().await?;
     for in_flight in scene.settings.in_flight(&[1, 16]) {
         let theirs = async |run| raw.query(in_flight, run, PAGE.into()).await;
-        rows.extend(beside(scene, "pages of a timeline", in_flight, query_call(&scene.name), theirs).await?);
+        rows.extend(beside(scene, "pages of a timeline", in_flight, query_call(scene), theirs).await?);
         let theirs = async |run| raw.search(in_flight, run, RESULTS.into()).await;
         rows.extend(beside(scene, "searches", in_flight, search_call(), theirs).await?);
     }
@@ -173,12 +173,14 @@ pub(super) fn page_start_ms(n: u64) -> u64 {
     n * 7_919 % 1_000 * 1_000
 }
 
-fn query_call(name: &str) -> impl Fn(KeyedChannel, u64) -> BenchCall + Clone + Send + Sync + 'static {
-    let name = format!("{name}-full");
+fn query_call(scene: &Scene<'_>) -> impl Fn(KeyedChannel, u64) -> BenchCall + Clone + Send + Sync + 'static {
+    let name = format!("{}-full", scene.name);
+    // With few segments not all sessions have some.
+    let filled = (scene.settings.segments as u64).div_ceil(FILL).clamp(1, SESSIONS);
     move |channel: KeyedChannel, n: u64| {
         let start = prost_types::Duration { seconds: (page_start_ms(n) / 1_000).cast_signed(), nanos: 0 };
         let request = proto::QueryTimelineRequest {
-            session_id: session_id(&name, n),
+            session_id: session_id(&name, n % filled),
             start: Some(start),
             page_size: PAGE,
             ..Default::default()

@@ -63,13 +63,11 @@ export class JobCalls extends Connection {
    * which `readyCountCapped` and its siblings tell.
    */
   async *listQueues(options: ReadOptions = {}): AsyncGenerator<Queue, void> {
-    const maxStaleness = staleness(options);
-    let pageToken = "";
-    do {
-      const page = await this.call(rpc.listQueues, { maxStaleness, pageSize: 1_000, pageToken }, callOptions(options));
+    const request = { maxStaleness: staleness(options), pageSize: 1_000 };
+    const read = (pageToken: string) => this.call(rpc.listQueues, { ...request, pageToken }, callOptions(options));
+    for await (const page of pages(read)) {
       yield* page.queues;
-      pageToken = page.nextPageToken;
-    } while (pageToken !== "");
+    }
   }
 
   /**

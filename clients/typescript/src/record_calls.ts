@@ -52,14 +52,11 @@ export class RecordCalls extends JobCalls {
 
   /** Iterates over the collections that have records, by name, page by page. Records are counted up to 10,000 each. */
   async *listCollections(options: ReadOptions = {}): AsyncGenerator<Collection, void> {
-    const maxStaleness = staleness(options);
-    let pageToken = "";
-    do {
-      const request = { maxStaleness, pageSize: 1_000, pageToken };
-      const page = await this.call(rpc.listCollections, request, callOptions(options));
+    const request = { maxStaleness: staleness(options), pageSize: 1_000 };
+    const read = (pageToken: string) => this.call(rpc.listCollections, { ...request, pageToken }, callOptions(options));
+    for await (const page of pages(read)) {
       yield* page.collections;
-      pageToken = page.nextPageToken;
-    } while (pageToken !== "");
+    }
   }
 
   /**

@@ -13,8 +13,9 @@ use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::bounded::{BoundedCount, NameCursor};
-use crate::store::page;
-use crate::store::pg::connection::{Run, Transaction, unavailable};
+use crate::store::page::WALK_SETUP;
+use crate::store::pg::connection::{Run, unavailable};
+use crate::store::pg::snapshot::Snapshot;
 
 /// A queue that has ready, waiting or leased stages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,22 +70,13 @@ impl Store {
         after: &str,
         limit: u32,
     ) -> Result<QueuePage> {
-        let mut client = self.reads.get().await?;
-        let in_use = client.in_use();
-        let read = async {
-            let snapshot = page::snapshot(&mut client).await?;
-            let page = read_page(&snapshot, bounds, namespace, after, limit as usize).await?;
-            snapshot.commit().await.map_err(|error| unavailable(&error))?;
-            Ok(page)
-        };
-        let read = read.await;
-        in_use.done();
-        read
+        let client = self.reads.get().await?;
+        read_page(&Snapshot::under(&client, WALK_SETUP), bounds, namespace, after, limit as usize).await
     }
 }
 
 async fn read_page(
-    snapshot: &Transaction<'_>,
+    snapshot: &Snapshot<'_>,
     bounds: QueueBounds,
     namespace: NamespaceId,
     after: &str,
