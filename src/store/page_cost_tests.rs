@@ -135,7 +135,6 @@ fn timelines() -> Vec<PageStatement> {
         let (start_ns, end_ns) = (seconds(start), seconds(end));
         for section in [TimelineSection::Timed, TimelineSection::Untimed] {
             let is_timed = section == TimelineSection::Timed;
-            let name = if is_timed && start.is_some() { "query_timeline_from" } else { "query_timeline" };
             // All without a start are read.
             let bound = if is_timed { bound } else { PAGE + looked_at };
             let at = seconds(is_timed.then_some(501));
@@ -143,7 +142,7 @@ fn timelines() -> Vec<PageStatement> {
                 let (untimed, conditions) = (UntimedChoice::Include, conditions.clone());
                 let query = TimelineQuery { session, start_ns, end_ns, untimed, conditions, after, limit: LIMIT };
                 let statement = query_timeline::walk(&query, section, after, LIMIT as usize);
-                let what = format!("{name} {section:?} {query:?}");
+                let what = format!("query_timeline {section:?} {query:?}");
                 statements.push(PageStatement { what, statement, bound });
             }
         }

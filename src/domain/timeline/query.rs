@@ -7,6 +7,7 @@ use super::search_query::SearchQuery;
 use crate::domain::id::NamespaceId;
 use crate::domain::session::SessionKey;
 use crate::domain::session::query::SessionClause;
+use crate::domain::session::segment::Segment;
 use crate::domain::time::Timestamp;
 
 /// What a query of a timeline does with segments that have no start.
@@ -40,6 +41,13 @@ pub struct TimelineCursor {
     pub start_ns: Option<i64>,
     /// Arrival number of the last segment.
     pub arrival: i64,
+}
+
+impl TimelineCursor {
+    /// The position of a segment.
+    pub fn of(segment: &Segment) -> Self {
+        Self { start_ns: segment.body.start_ns, arrival: segment.arrival }
+    }
 }
 
 /// One page of the segments of a session.

@@ -2,7 +2,7 @@
 
 use super::conditions::{conditions, each_once};
 use crate::domain::session::SessionKey;
-use crate::domain::session::segment::{MAX_TIME_NANOS, SegmentKey};
+use crate::domain::session::segment::MAX_TIME_NANOS;
 use crate::domain::timeline::query::{TimelineCursor, TimelineQuery, UntimedChoice};
 use crate::error::{Error, Result};
 use crate::proto::{self, Untimed};
@@ -13,9 +13,6 @@ use crate::rpc::limits;
 use crate::rpc::page::{self, Binding, Budget};
 use crate::store::timeline::TimelinePage;
 
-/// Segments that are loaded at once: a page ends at a size that is only known when they are loaded.
-const SEGMENTS_AT_ONCE: usize = 64;
-
 /// QueryTimeline.
 pub async fn query_timeline(
     caller: Caller,
@@ -24,34 +21,22 @@ pub async fn query_timeline(
     let session = session::named(caller.namespace, &request.session_id)?;
     let (query, binding) = read(session.key, request)?;
     let page = caller.services.store.query_timeline(&query).await?.ok_or_else(|| session.not_found())?;
-    let (segments, next) = fitting(&caller, session.key, &page).await?;
+    let (segments, next) = fitting(&page)?;
     let next_page_token = next.map(|next| binding.token(&next)).transpose()?.unwrap_or_default();
     Ok(proto::QueryTimelineResponse { segments, next_page_token, session_version: page.session_version })
 }
 
 /// The segments of a page that fit into a response, and the position after which the next page starts.
-async fn fitting(
-    caller: &Caller,
-    session: SessionKey,
-    page: &TimelinePage,
-) -> Result<(Vec<proto::Segment>, Option<TimelineCursor>)> {
+fn fitting(page: &TimelinePage) -> Result<(Vec<proto::Segment>, Option<TimelineCursor>)> {
     let mut budget = Budget::new(limits::REPLY_BYTES);
     let (mut segments, mut last) = (Vec::new(), None);
-    for step in page.segments.chunks(SEGMENTS_AT_ONCE) {
-        let key = |key: &str| SegmentKey { session, key: key.into() };
-        let keys: Vec<SegmentKey> = step.iter().map(|(name, _)| key(name)).collect();
-        let found = caller.services.store.segments(&keys).await?;
-        for ((_, cursor), key) in step.iter().zip(&keys) {
-            // It may have been deleted since the page was read.
-            if let Some(segment) = found.get(key).filter(|segment| !segment.is_deleted()) {
-                let message = segment::segment_to_proto(segment)?;
-                if !budget.takes(&message) {
-                    return Ok((segments, last));
-                }
-                segments.push(message);
-            }
-            last = Some(*cursor);
+    for segment in &page.segments {
+        let message = segment::segment_to_proto(segment)?;
+        if !budget.takes(&message) {
+            return Ok((segments, last));
         }
+        segments.push(message);
+        last = Some(TimelineCursor::of(segment));
     }
     Ok((segments, page.next))
 }

@@ -90,3 +90,78 @@ impl Drop for Snapshot<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::connection::Target;
+    use super::super::pool::{PoolSettings, ReadPool};
+    use super::*;
+    use crate::store::tests::database;
+
+    const STATE: &str = "SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only'), \
+        current_setting('enable_sort'), txid_current_snapshot()::text";
+
+    fn pool(url: &str) -> ReadPool {
+        let long = Duration::from_secs(60);
+        let settings = PoolSettings {
+            max_connections: 1,
+            min_connections: 1,
+            acquire_timeout: long,
+            command_timeout: long,
+            max_uses: 1_000,
+            max_idle: long,
+            max_reads: 1,
+        };
+        ReadPool::new(&Target::parse(url).expect("our own URL"), settings).expect("a pool")
+    }
+
+    fn state(rows: &[Row]) -> [String; 4] {
+        [0, 1, 2, 3].map(|column| rows[0].get(column))
+    }
+
+    #[tokio::test]
+    async fn statements_see_one_state_under_its_settings_and_leave_none_behind() {
+        let database = database().await;
+        let (reads, writes) = (pool(database.url()), pool(database.url()));
+        let writer = writes.get().await.expect("a connection");
+        let client = reads.get().await.expect("a connection");
+        for is_known in [false, true] {
+            let snapshot = Snapshot::under(&client, "SET LOCAL enable_sort = off");
+            // Together: the second may not be sent before the begin, also if the first has to be prepared.
+            let (first, second) = futures::join!(snapshot.rows(STATE, &[]), snapshot.typed_rows(STATE, &[]));
+            let (first, second) = (state(&first.expect("a row")), state(&second.expect("a row")));
+            writer.batch_execute("CREATE TABLE IF NOT EXISTS noise (); SELECT txid_current()").await.expect("a write");
+            let third = state(&snapshot.rows(STATE, &[]).await.expect("a row"));
+            assert_eq!(first[..3], ["repeatable read", "on", "off"], "{is_known}");
+            assert!(first == second && second == third, "{first:?} {second:?} {third:?}");
+            drop(snapshot);
+            let after = state(&client.rows(STATE, &[]).await.expect("a row"));
+            assert_eq!(after[..3], ["read committed", "off", "on"], "{is_known}");
+            assert_ne!(after[3], first[3]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_fails_or_is_given_up_leaves_the_connection_as_it_was() {
+        let database = database().await;
+        let reads = pool(database.url());
+        let client = reads.get().await.expect("a connection");
+        let snapshot = Snapshot::of(&client);
+        let failed = futures::join!(snapshot.typed_rows("SELECT 1 / 0", &[]), snapshot.typed_rows("SELECT 1", &[]));
+        assert!(failed.0.is_err() && failed.1.is_err(), "the second is of the same transaction");
+        drop(snapshot);
+        assert_eq!(state(&client.rows(STATE, &[]).await.expect("a row"))[0], "read committed");
+        // Given up while it runs.
+        let snapshot = Snapshot::of(&client);
+        assert!(snapshot.typed_rows("SELECT pg_sleep(0.01)", &[]).now_or_never().is_none());
+        drop(snapshot);
+        drop(client);
+        let client = reads.get().await.expect("the connection, or another one");
+        assert_eq!(state(&client.rows(STATE, &[]).await.expect("a row"))[0], "read committed");
+        // One that was never used sends nothing.
+        drop(Snapshot::of(&client));
+        assert_eq!(state(&client.rows(STATE, &[]).await.expect("a row"))[1], "off");
+    }
+}

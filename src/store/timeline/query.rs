@@ -1,16 +1,25 @@
 //! QueryTimeline: the query as SQL.
 
+use crate::domain::session::segment::Segment;
 use crate::domain::timeline::query::{TimelineCursor, TimelineQuery, UntimedChoice};
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::page::{PageParts, PageQuery, Values, WALK_SETUP, behind};
 use crate::store::pg::snapshot::Snapshot;
+use crate::store::session::load::segment;
 
 use super::conditions::conditions;
 use super::rows::version;
 
 /// Segments that a page reads, at most. They lie next to each other, as they arrived, so more can be read than of other lists.
 pub(in crate::store) const MAX_SEGMENTS_LOOKED_AT: i64 = 10_000;
+
+/// Bytes of segments after which a page ends. A response takes no more.
+const MAX_PAGE_BYTES: usize = 4 << 20;
+
+/// What is read of a segment.
+const COLUMNS: &str = "g.namespace_id, g.session_uid, g.key, g.arrival, g.version, g.kind, g.status, g.sequence, g.parent_key, g.start_ns, g.end_ns, \
+    g.speaker, g.language, g.text, g.words, g.confidence, g.content, g.inline_data, g.metadata, g.create_time, g.update_time, g.delete_time";
 
 /// A part of the order of a timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +31,12 @@ pub(in crate::store) enum TimelineSection {
 }
 
 /// Page of a timeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TimelinePage {
     /// Version of the session at which the page was read.
     pub session_version: i64,
-    /// Keys of the segments with their positions, in order. There can be fewer than the limit although more match.
-    pub segments: Vec<(String, TimelineCursor)>,
+    /// The segments in order. There can be fewer than the limit although more match.
+    pub segments: Vec<Segment>,
     /// Position after which the next page starts. None: this is the last page.
     pub next: Option<TimelineCursor>,
 }
@@ -52,20 +61,27 @@ async fn read_page(snapshot: &Snapshot<'_>, query: &TimelineQuery) -> Result<Opt
     let mut page = TimelinePage { session_version, segments: Vec::new(), next: None };
     let (mut rows, mut others) = (first, others.iter());
     loop {
+        // The bytes of a page are used up.
+        let is_cut = rows.first().is_some_and(|row| row.get::<_, i64>("found") > rows.len() as i64);
         for row in rows {
-            let cursor = TimelineCursor { start_ns: row.get("start_ns"), arrival: row.get("arrival") };
+            let segment = segment(&row);
             let (matches, is_last): (bool, bool) = (row.get("matches"), row.get("is_last"));
             if matches && page.segments.len() == limit {
-                page.next = page.segments.last().map(|(_, cursor)| *cursor);
+                page.next = page.segments.last().map(TimelineCursor::of);
                 return Ok(Some(page));
             }
+            let next = is_last.then(|| TimelineCursor::of(&segment));
             if matches {
-                page.segments.push((row.get("key"), cursor));
+                page.segments.push(segment);
             }
-            if is_last {
-                page.next = Some(cursor);
+            if next.is_some() {
+                page.next = next;
                 return Ok(Some(page));
             }
+        }
+        if is_cut {
+            page.next = page.segments.last().map(TimelineCursor::of);
+            return Ok(Some(page));
         }
         let Some(section) = others.next() else { return Ok(Some(page)) };
         rows = walk(query, *section, None, limit - page.segments.len()).rows(snapshot).await?;
@@ -97,7 +113,7 @@ pub(in crate::store) fn walk(
     let in_session = |sign: char| {
         format!("g.namespace_id {sign} 0 = {namespace} AND g.session_uid = {session} AND g.delete_time IS NULL")
     };
-    let mut template = include_str!("../sql/timeline/pages/query_timeline.sql").to_owned();
+    let mut source = "SELECT {columns} FROM segments g WHERE {range}".to_owned();
     let mut range = String::new();
     let mut filter = conditions(&query.conditions, &mut values);
     let is_plain = filter.is_empty();
@@ -113,7 +129,7 @@ pub(in crate::store) fn walk(
             }
             if let Some(start) = query.start_ns {
                 let start = values.bind(start);
-                template = include_str!("../sql/timeline/pages/query_timeline_from.sql")
+                source = include_str!("../sql/timeline/part/segments_from.sql")
                     .replace("{lasting}", &(in_session('-') + &range))
                     .replace("{start}", &start);
                 // A moment without length at the beginning of the range lies within.
@@ -131,5 +147,9 @@ pub(in crate::store) fn walk(
     let range = in_session('+') + &range;
     let order: &[&str] = &["g.start_ns", "g.arrival"];
     let parts = PageParts { range, filter, order, descending: false, most: MAX_SEGMENTS_LOOKED_AT, limit, is_plain };
+    let template = include_str!("../sql/timeline/pages/query_timeline.sql")
+        .replace("{source}", &source)
+        .replace("{columns}", COLUMNS)
+        .replace("{bytes}", &MAX_PAGE_BYTES.to_string());
     PageQuery::of(&template, parts, values)
 }
