@@ -2,7 +2,6 @@
 //! planner has.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use postgres_types::{ToSql, Type};
 
@@ -10,7 +9,7 @@ use super::connection::{Client, Target};
 use super::cost_tests::pages;
 use super::job::list::{self as list_jobs, OrderSection};
 use super::page::{MAX_LOOKED_AT, PageQuery, WALK_SETUP};
-use super::pg::pool::{PoolSettings, ReadPool};
+use super::pg::pool::ReadPool;
 use super::pg::snapshot::Snapshot;
 use super::record::list as list_records;
 use super::session::list::{self as list_sessions, SessionSection};
@@ -18,6 +17,7 @@ use super::tests::sql_files;
 use super::timeline::query::{self as query_timeline, MAX_SEGMENTS_LOOKED_AT, TimelineSection};
 use super::timeline::search::{self as search_segments, SEARCH_SETUP, SegmentAccess};
 use super::timeline::stemmed_query::StemmedQuery;
+use crate::config::Config;
 use crate::domain::id::NamespaceId;
 use crate::domain::job::JobPhase;
 use crate::domain::query::{Clause, Comparison, JobCursor, JobFilter, JobOrder, JobQuery, OrderField, Test, TimeField};
@@ -318,16 +318,7 @@ async fn generic_plan(client: &Client, what: &str, statement: &PageQuery) -> Vec
 
 /// With statistics, a word that most segments have is not looked up in the index, and either way finds the same.
 pub(super) async fn frequent_words_are_not_looked_up(target: &Target) {
-    let settings = PoolSettings {
-        max_connections: 1,
-        min_connections: 1,
-        acquire_timeout: Duration::from_secs(60),
-        command_timeout: Duration::from_secs(60),
-        max_uses: 100,
-        max_idle: Duration::from_secs(60),
-        max_reads: 1,
-    };
-    let reads = ReadPool::new(target, settings).expect("a pool");
+    let reads = ReadPool::new(target, (&Config::default()).into()).expect("a pool");
     let client = reads.get().await.expect("Postgres listens");
     for (word, expected) in [("rare17", SegmentAccess::ByWords), ("common", SegmentAccess::OneByOne)] {
         let (search, stemmed) = search(word, Vec::new());

@@ -36,7 +36,7 @@ impl<'c> Snapshot<'c> {
         Self { client, begin, has_begun: AtomicBool::new(false) }
     }
 
-    /// Prepares a statement once per connection, whatever the planner knows of the tables later.
+    /// Prepares a statement that was put together, once per connection.
     pub async fn prepare_kept(&self, sql: &str, types: &[Type]) -> DbResult<Statement> {
         let in_use = self.client.in_use();
         let prepared = self.client.prepare_typed_cached(sql, types).await;
@@ -93,27 +93,18 @@ impl Drop for Snapshot<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::connection::Target;
     use super::super::pool::{PoolSettings, ReadPool};
     use super::*;
+    use crate::config::Config;
     use crate::store::tests::database;
 
     const STATE: &str = "SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only'), \
         current_setting('enable_sort'), txid_current_snapshot()::text";
 
+    /// A pool of one connection.
     fn pool(url: &str) -> ReadPool {
-        let long = Duration::from_secs(60);
-        let settings = PoolSettings {
-            max_connections: 1,
-            min_connections: 1,
-            acquire_timeout: long,
-            command_timeout: long,
-            max_uses: 1_000,
-            max_idle: long,
-            max_reads: 1,
-        };
+        let settings = PoolSettings { max_connections: 1, min_connections: 1, ..(&Config::default()).into() };
         ReadPool::new(&Target::parse(url).expect("our own URL"), settings).expect("a pool")
     }
 
