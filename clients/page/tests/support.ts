@@ -1,4 +1,5 @@
 // A browser, a page and calls for tests of the page.
+import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import puppeteer, { type Browser, type Page } from "puppeteer-core";
 // @ts-expect-error: it is plain JavaScript without types.
@@ -149,4 +150,9 @@ export async function work(
 /** Completes the stage of a lease. */
 export function complete(server: string, leaseToken: string, more: object = {}): Promise<unknown> {
   return rpc(server, "WorkerService/CompleteStage", { target: { leaseToken }, ...more });
+}
+
+/** That nothing happened which must not. */
+export function assertQuiet({ faults }: Watched): void {
+  assert.deepEqual(faults, []);
 }
