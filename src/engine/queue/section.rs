@@ -30,6 +30,8 @@ pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Waiting operations from which on the second lane takes any, not only batches: enough for a group beside that of the first.
 pub(super) const MIN_OVERLAPPING_OPERATIONS: usize = 128;
+/// Waiting rows from which on it does so too, where each operation has many.
+const MIN_OVERLAPPING_ROWS: usize = 384;
 
 /// Lanes of one kind at most.
 const MAX_LANES: usize = 3;
@@ -313,7 +315,7 @@ impl Inner {
 
     /// Whether enough waits for a group of the second lane beside that of the first.
     fn is_long(&self) -> bool {
-        self.len() >= MIN_OVERLAPPING_OPERATIONS
+        self.len() >= MIN_OVERLAPPING_OPERATIONS || self.rows() >= MIN_OVERLAPPING_ROWS
     }
 
     /// Whether a lane takes any operation now. If not, it takes batches only.

@@ -236,6 +236,17 @@ async fn second_lane_takes_any_operation_once_many_wait() {
 }
 
 #[test]
+fn second_lane_takes_operations_of_many_rows_once_a_few_wait() {
+    let queue = Queue::new(1_000, 64 << 20);
+    // Of 50 rows each, which is no batch.
+    (0..7).for_each(|i| queue.push(update(i * 25, 25)).expect("room"));
+    assert!(queue.take(SECOND).is_empty());
+    queue.push(update(7 * 25, 25)).expect("room");
+    assert!(queue.take(THIRD).is_empty());
+    assert_eq!(queue.take(SECOND).len(), 8);
+}
+
+#[test]
 fn operations_wait_for_the_kind_of_lane_that_they_belong_to() {
     let queue = Queue::new(1_000, 64 << 20);
     for pending in [update(0, 1), update(0, 2_000), large(1, 2 << 20), renewal(1), urgent(1)] {

@@ -38,7 +38,7 @@ async fn namespace_that_fills_the_queue_does_not_block_writes_of_another() {
     let mut flood = JoinSet::new();
     // On several connections, since a flood on one is bounded in other ways.
     let apis = join_all((0..8).map(|_| Api::connect(server.address))).await;
-    for i in 0..200 {
+    for i in 0..400 {
         let (api, refused) = (apis[i % apis.len()].clone(), refused.clone());
         flood.spawn(async move {
             loop {
