@@ -173,6 +173,11 @@ impl Cache {
         found
     }
 
+    /// Whether there is an entry of a key. Counts neither as a use nor in the figures.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.shelf(key).inner.lock().entries.contains(key)
+    }
+
     /// Puts in what was seen committed, unless a newer version is there. Of two with different create times nothing tells which is the
     /// newer one (servers have clocks of their own), so neither stays.
     pub fn put<T: Cacheable>(&self, key: Key, value: Arc<T>) {

@@ -26,21 +26,17 @@ use crate::store::load;
 pub struct Wanted<'a> {
     /// All keys that its operations name, and those that earlier decisions needed too.
     pub keys: HashSet<&'a Key>,
-    /// Jobs that the group makes under ids that are certainly unused.
-    pub created: HashSet<&'a Key>,
+    /// Those of them under which its operations expect nothing.
+    pub presumed_absent: HashSet<Key>,
 }
 
 impl<'a> Wanted<'a> {
     pub fn by(group: &'a [Pending]) -> Self {
         let most = group.iter().map(|pending| pending.keys().count()).sum();
-        let mut wanted = Self { keys: HashSet::with_capacity(most), created: HashSet::default() };
+        let mut wanted = Self { keys: HashSet::with_capacity(most), presumed_absent: HashSet::default() };
         for pending in group {
-            for key in pending.keys() {
-                if matches!(key, Key::Job(job) if pending.operation.creates(job)) {
-                    wanted.created.insert(key);
-                }
-                wanted.keys.insert(key);
-            }
+            wanted.keys.extend(pending.keys());
+            wanted.presumed_absent.extend(pending.operation.presumed_absent());
         }
         wanted
     }
@@ -54,6 +50,25 @@ pub struct Basis {
     pub fresh: HashSet<Key>,
     pub now: Timestamp,
     pub cluster: ClusterView,
+}
+
+/// Where the state of an aggregate comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LookUp {
+    /// From the cache. If it is not there, it is absent.
+    Absent,
+    /// From the cache, or else from the database.
+    Trust,
+    /// From the database.
+    Read,
+}
+
+/// Whether the root of what is presumed absent has been in use on this server. The first append to a session looks its segments up: they may have
+/// been appended through another server, or before this one started.
+fn is_root_known(shared: &Shared, key: &Key, is_trusted: impl Fn(&Key) -> bool) -> bool {
+    let Key::Segment(segment) = key else { return true };
+    let session = Key::Session(segment.session);
+    is_trusted(&session) && shared.cache.contains(&session)
 }
 
 /// Aggregates of one kind that have to be read.
@@ -72,14 +87,9 @@ struct MissingOthers {
     names: Vec<Name>,
 }
 
-/// Notes that there is no aggregate of a key.
-fn load_absent<A: Keyed>(tables: &mut AggregateTables, key: &A::Key) {
-    A::table_mut(tables).load(key.clone(), None);
-}
-
-/// Loads what is `wanted`. With `trust` the cache is used except for `stale` keys, new requests are taken to be new and
-/// generated ids to be unused: the commit checks it. Keys that other servers write too are read, which saves a round that
-/// would be lost. Without, all is read, as it is under a lock.
+/// Loads what is `wanted`. With `trust` the cache is used except for `stale` keys, new requests are taken to be new, and
+/// what is presumed absent to be so: the commit checks it. Keys that other servers write too are read, which saves a round
+/// that would be lost. Without, all is read, as it is under a lock.
 pub async fn load(
     shared: &Shared,
     client: &impl Run,
@@ -91,13 +101,14 @@ pub async fn load(
     tables.records.reserve(wanted.keys.iter().filter(|key| matches!(key, Key::Record(_))).count());
     let (mut aggregates, mut others) = (MissingAggregates::default(), MissingOthers::default());
     let any_foreign = shared.contention.has_any(ContentionLevel::Foreign);
+    let is_foreign = |key: &Key| any_foreign && shared.contention.is_at(ContentionLevel::Foreign, [key]);
+    let is_trusted = |key: &Key| trust && !stale.contains(key) && !is_foreign(key);
     for &key in &wanted.keys {
-        let is_foreign = || any_foreign && shared.contention.is_at(ContentionLevel::Foreign, [key]);
-        let trust = trust && !stale.contains(key) && !is_foreign();
-        match_key!(key, A, id => if trust && wanted.created.contains(key) {
-                load_absent::<A>(&mut tables, id);
-            } else {
-                A::missing(&mut aggregates).look_up(shared, (key, id), trust, A::table_mut(&mut tables));
+        let trust = is_trusted(key);
+        match_key!(key, A, id => {
+                let is_absent = trust && wanted.presumed_absent.contains(key) && is_root_known(shared, key, is_trusted);
+                let how = if is_absent { LookUp::Absent } else if trust { LookUp::Trust } else { LookUp::Read };
+                A::missing(&mut aggregates).look_up(shared, (key, id), how, A::table_mut(&mut tables));
             },
             key => others.look_up(shared, key, trust, &mut loaded),
         );
@@ -151,9 +162,12 @@ impl<A: Aggregate> Default for Missing<A> {
 
 impl<A: Keyed + Stored + Cacheable> Missing<A> {
     /// Takes an aggregate from the cache, or notes that it has to be read.
-    fn look_up(&mut self, shared: &Shared, (key, id): (&Key, &A::Key), trust: bool, table: &mut AggregateTable<A>) {
+    fn look_up(&mut self, shared: &Shared, (key, id): (&Key, &A::Key), how: LookUp, table: &mut AggregateTable<A>) {
+        if how == LookUp::Absent && !shared.cache.contains(key) {
+            return table.load(id.clone(), None);
+        }
         let cached = shared.cache.get::<A>(key);
-        if trust && cached.is_some() {
+        if how != LookUp::Read && cached.is_some() {
             return table.load(id.clone(), cached);
         }
         if let Some(cached) = cached {

@@ -42,8 +42,8 @@ impl Operation for Commit {
         keys
     }
 
-    fn creates(&self, key: &JobKey) -> bool {
-        self.parts.iter().any(|part| part.operation.creates(key))
+    fn presumed_absent(&self) -> Vec<Key> {
+        self.parts.iter().flat_map(|part| part.operation.presumed_absent()).collect()
     }
 
     fn weight(&self) -> Weight {

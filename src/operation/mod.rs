@@ -78,9 +78,10 @@ pub trait Operation: Send + Sync + 'static {
     /// Keys that it may read or write, so that they are loaded. If it turns out to need more, it is decided again with them.
     fn keys(&self) -> Vec<Key>;
 
-    /// Whether it inserts this job under an id that the server generated, so that it need not be looked up.
-    fn creates(&self, _key: &JobKey) -> bool {
-        false
+    /// Keys under which there is most likely nothing yet: jobs under ids that the server generated, and appended segments. They need not be
+    /// looked up: the commit checks that they are absent.
+    fn presumed_absent(&self) -> Vec<Key> {
+        Vec::new()
     }
 
     fn weight(&self) -> Weight {

@@ -76,8 +76,8 @@ impl Operation for ReturnCurrent {
         self.operation.keys()
     }
 
-    fn creates(&self, key: &JobKey) -> bool {
-        self.operation.creates(key)
+    fn presumed_absent(&self) -> Vec<Key> {
+        self.operation.presumed_absent()
     }
 
     fn weight(&self) -> Weight {

@@ -1,7 +1,6 @@
 //! Submits one job or many, all or nothing.
 
 use super::{Operation, Reply, Weight};
-use crate::domain::id::JobKey;
 use crate::domain::job::NewJob;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::RequestIdentity;
@@ -30,8 +29,8 @@ impl Operation for SubmitJobs {
         keys
     }
 
-    fn creates(&self, key: &JobKey) -> bool {
-        self.jobs.iter().any(|(job, _)| job.key == *key && job.is_generated)
+    fn presumed_absent(&self) -> Vec<Key> {
+        self.jobs.iter().filter(|(job, _)| job.is_generated).map(|(job, _)| Key::Job(job.key)).collect()
     }
 
     fn weight(&self) -> Weight {

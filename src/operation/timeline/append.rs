@@ -113,6 +113,10 @@ impl Operation for AppendSegments {
         keys
     }
 
+    fn presumed_absent(&self) -> Vec<Key> {
+        self.segments.iter().map(|segment| Key::Segment(segment.key.clone())).collect()
+    }
+
     fn weight(&self) -> Weight {
         let bytes = |segment: &NewSegment| 256 + segment.body.bytes();
         // With its words for the search a segment takes as long as a few rows.

@@ -353,6 +353,21 @@ async fn many_bots_append_to_one_session_through_two_servers() {
 }
 
 #[tokio::test]
+async fn segment_that_a_server_does_not_know_of_is_not_taken_to_be_new() {
+    let server = Server::with(|config| config.segment_cache_entries = 1).await;
+    let other = server.beside().await;
+    server.api.append_segments(vec![interim("evicted", 5)]).await;
+    server.api.append_segments(vec![segment("a")]).await;
+    other.api.append_segments(vec![interim("foreign", 5)]).await;
+    for key in ["evicted", "foreign"] {
+        let late = server.api.append_segments(vec![interim(key, 4), segment(&format!("beside-{key}"))]).await;
+        assert_eq!((late.results[0].skip(), late.results[1].applied), (SegmentSkip::Sequence, true), "{key}");
+    }
+    let session = server.api.session(SESSION).await;
+    assert_eq!((session.version, session.segment_count), (5, 5));
+}
+
+#[tokio::test]
 async fn session_is_deleted_when_its_retention_is_over() {
     let server = Server::start().await;
     let api = &server.api;
