@@ -76,8 +76,11 @@ pub fn word_count(text: &str) -> i32 {
 pub fn each_word(text: &str, take: impl FnMut(SearchWord) -> bool) {
     let mut cutter = WordCutter { take, run: None, letters: Vec::new(), is_over: false };
     for range in clusters(text) {
-        for c in text[range.clone()].nfkc().flat_map(char::to_lowercase) {
-            cutter.push(c, &range);
+        let cluster = &text[range.clone()];
+        match cluster.as_bytes() {
+            // Most text, at a tenth of the cost: what is in ASCII is in normal form.
+            [byte] => cutter.push(char::from(byte.to_ascii_lowercase()), &range),
+            _ => cluster.nfkc().flat_map(char::to_lowercase).for_each(|c| cutter.push(c, &range)),
         }
         if cutter.is_over {
             return;
