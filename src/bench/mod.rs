@@ -10,6 +10,7 @@
 mod address;
 mod baseline;
 mod broadcast;
+mod captions;
 mod compare;
 mod database;
 mod door;

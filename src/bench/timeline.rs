@@ -1,5 +1,5 @@
 //! Sets of segments appended by many bots, pages of live timelines and searches, beside the SQL that a user would write: tables with foreign keys, and
-//! one transaction for each set.
+//! one transaction for each set. Captions that come to watchers are measured alone: SQL has nothing like it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use prost::Message;
 use tonic::Status;
 
 use super::address::KeyedChannel;
+use super::captions::captions;
 use super::compare::{MeasuredRun, Runs, Scene};
 use super::encoded::{EncodedRequest, call};
 use super::load::{Sample, channels, closed_loop};
@@ -29,6 +30,8 @@ const FILLING: usize = 4;
 pub(super) const SENTENCE_MS: u64 = 2_000;
 /// Segments of a page.
 const PAGE: i32 = 50;
+/// Path of the rpc that appends.
+pub(super) const APPEND: &str = "/interlock.v1.TimelineService/AppendSegments";
 /// Results of a search.
 const RESULTS: i32 = 20;
 
@@ -45,6 +48,7 @@ pub async fn timeline(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
         rows.extend(beside(scene, "sets of 5 segments", in_flight, ours, theirs).await?);
     }
     check(scene, &sets).await?;
+    rows.extend(captions(scene).await?);
     fill(scene).await?;
     raw.copy(&scene.name).await?;
     scene.settle().await?;
@@ -116,29 +120,24 @@ fn segment(n: u64, part: &str, kind: SegmentKind, texts: &SampleTexts) -> proto:
     }
 }
 
-fn set(name: &str, n: u64, texts: &SampleTexts) -> proto::AppendSegmentsRequest {
-    let own = n / SESSIONS;
-    let sound = segment(own, "a", SegmentKind::Audio, texts);
+/// A set of a session: the one of number `n`.
+pub(super) fn set(session_id: String, n: u64, texts: &SampleTexts) -> proto::AppendSegmentsRequest {
+    let sound = segment(n, "a", SegmentKind::Audio, texts);
     let below = |part, kind, parent: &proto::Segment| proto::Segment {
         parent_key: Some(parent.key.clone()),
-        ..segment(own, part, kind, texts)
+        ..segment(n, part, kind, texts)
     };
     let said = below("t", SegmentKind::Transcript, &sound);
     let translations = ["x", "y", "z"].map(|part| below(part, SegmentKind::Translation, &said));
     let segments = [sound, said].into_iter().chain(translations).collect();
-    proto::AppendSegmentsRequest {
-        session_id: session_id(name, n),
-        segments,
-        allow_missing: true,
-        ..Default::default()
-    }
+    proto::AppendSegmentsRequest { session_id, segments, allow_missing: true, ..Default::default() }
 }
 
 /// The fields that are read of the response to an append.
 #[derive(Clone, PartialEq, Message)]
-struct Appended {
+pub(super) struct Appended {
     #[prost(int64, tag = "4")]
-    applied_version: i64,
+    pub applied_version: i64,
 }
 
 type BenchCall = BoxFuture<'static, Result<bool, Status>>;
@@ -150,9 +149,10 @@ fn append_call(
     let (name, sets, texts) = (name.to_owned(), Arc::clone(sets), SampleTexts::new());
     move |channel: KeyedChannel, _| {
         // Each set is new, also in the next run.
-        let request = EncodedRequest::of(&set(&name, sets.fetch_add(1, Ordering::Relaxed), &texts));
+        let n = sets.fetch_add(1, Ordering::Relaxed);
+        let request = EncodedRequest::of(&set(session_id(&name, n), n / SESSIONS, &texts));
         Box::pin(async move {
-            let reply: Appended = call(channel, "/interlock.v1.TimelineService/AppendSegments", request).await?;
+            let reply: Appended = call(channel, APPEND, request).await?;
             Ok(reply.applied_version > 0)
         })
     }
@@ -233,8 +233,7 @@ async fn fill(scene: &Scene<'_>) -> anyhow::Result<()> {
                     ..Default::default()
                 };
                 let request = EncodedRequest::of(&request);
-                let _reply: Appended =
-                    call(channel.clone(), "/interlock.v1.TimelineService/AppendSegments", request).await?;
+                let _reply: Appended = call(channel.clone(), APPEND, request).await?;
             }
         }));
     }

@@ -49,20 +49,43 @@ pub struct Watchers {
     newest: Vec<Arc<AtomicI64>>,
 }
 
+/// One watch of a job or session.
+pub struct Watch {
+    pub channel: KeyedChannel,
+    /// Id of the job or session.
+    pub name: String,
+    counts: Arc<WatchCounts>,
+    /// Its newest version.
+    newest: Arc<AtomicI64>,
+}
+
 impl Watchers {
     /// Opens `count` watches, distributed over the jobs, each after the version `from` (0: with a snapshot), and waits
     /// until all have begun.
     pub async fn begin(address: &Address, count: usize, jobs: &[String], from: i64) -> anyhow::Result<Self> {
+        Self::of(address, count, jobs, move |one| watch(one, from)).await
+    }
+
+    /// Opens `count` watches, distributed over what has these names, and waits until all have begun.
+    pub async fn of<F>(
+        address: &Address,
+        count: usize,
+        names: &[String],
+        watch: impl Fn(Watch) -> F,
+    ) -> anyhow::Result<Self>
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
         let mut channels = Vec::new();
         for _ in 0..count.div_ceil(PER_CONNECTION) {
             channels.push(address.connect().await?);
         }
         let mut watchers = Self { tasks: JoinSet::new(), counts: Arc::default(), newest: Vec::new() };
         for i in 0..count {
-            let newest = Arc::new(AtomicI64::new(from));
+            let newest = Arc::new(AtomicI64::new(0));
             watchers.newest.push(newest.clone());
-            let (channel, job) = (channels[i / PER_CONNECTION].clone(), jobs[i % jobs.len()].clone());
-            watchers.tasks.spawn(watch(channel, job, from, watchers.counts.clone(), newest));
+            let (channel, name) = (channels[i / PER_CONNECTION].clone(), names[i % names.len()].clone());
+            watchers.tasks.spawn(watch(Watch { channel, name, counts: watchers.counts.clone(), newest }));
         }
         let counts = watchers.counts.clone();
         watchers.until("all watches have begun", || counts.begun.load(Ordering::Relaxed) == count as u64).await?;
@@ -97,8 +120,15 @@ impl Watchers {
 
     /// Waits until all watchers have received a version.
     pub async fn until_all_at(&mut self, version: i64) -> anyhow::Result<()> {
+        self.until_each_at(&[version]).await
+    }
+
+    /// Waits until each watcher has received the version of what it watches; `versions` are in the order of the names.
+    pub async fn until_each_at(&mut self, versions: &[i64]) -> anyhow::Result<()> {
         let newest = self.newest.clone();
-        let are_there = || newest.iter().all(|newest| newest.load(Ordering::Relaxed) >= version);
+        let are_there = || {
+            newest.iter().zip(versions.iter().cycle()).all(|(newest, least)| newest.load(Ordering::Relaxed) >= *least)
+        };
         self.until("all watchers have come to the newest version", are_there).await
     }
 
@@ -135,11 +165,11 @@ impl Default for WatchCounts {
 }
 
 impl WatchCounts {
-    fn note(&self, link: &Link) {
+    fn note(&self, change_time: Option<&prost_types::Timestamp>) {
         if !self.received.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLED) {
             return;
         }
-        let Some(changed) = &link.change_time else { return };
+        let Some(changed) = change_time else { return };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let changed = Duration::new(changed.seconds.unsigned_abs(), changed.nanos.unsigned_abs());
         let step = now.saturating_sub(changed).as_micros() as usize / STEP_US as usize;
@@ -147,37 +177,55 @@ impl WatchCounts {
     }
 }
 
-async fn watch(
-    channel: KeyedChannel,
-    job_id: String,
-    from: i64,
-    counts: Arc<WatchCounts>,
-    newest: Arc<AtomicI64>,
-) -> anyhow::Result<()> {
-    let request = proto::WatchJobRequest { job_id, from_version: from };
-    let mut stream = JobServiceClient::new(channel).watch_job(request).await?.into_inner();
-    counts.begun.fetch_add(1, Ordering::Relaxed);
+impl Watch {
+    pub fn begun(&self) {
+        self.counts.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes a change with the versions from `previous` to `version`, where `known` is the newest that was received before.
+    /// Fails if there is a gap between. `change_time` is when it was decided.
+    pub fn received(
+        &self,
+        known: i64,
+        (previous, version): (i64, i64),
+        change_time: Option<&prost_types::Timestamp>,
+    ) -> anyhow::Result<()> {
+        // A watcher that begins in the middle of the broadcast accepts the first message.
+        anyhow::ensure!(
+            previous == known || known == 0,
+            "a gap: {known} was received, then {version} after {previous}"
+        );
+        self.counts.skipped.fetch_add((version - previous - 1).unsigned_abs(), Ordering::Relaxed);
+        self.counts.note(change_time);
+        self.is_at(version);
+        Ok(())
+    }
+
+    fn is_at(&self, version: i64) {
+        self.newest.store(version, Ordering::Relaxed);
+    }
+}
+
+async fn watch(one: Watch, from: i64) -> anyhow::Result<()> {
+    let request = proto::WatchJobRequest { job_id: one.name.clone(), from_version: from };
+    let mut stream = JobServiceClient::new(one.channel.clone()).watch_job(request).await?.into_inner();
+    one.begun();
     let mut version = from;
+    one.is_at(version);
     while let Some(response) = stream.message().await? {
         match response.update {
             Some(Update::Change(change)) => {
                 let link = Link::decode(change)?;
-                // A watcher that begins in the middle of the broadcast accepts the first message.
-                anyhow::ensure!(
-                    link.previous_version == version || version == 0,
-                    "a gap: {version} was received, then {} after {}",
-                    link.version,
-                    link.previous_version
-                );
-                counts.skipped.fetch_add((link.version - link.previous_version - 1).unsigned_abs(), Ordering::Relaxed);
-                counts.note(&link);
+                one.received(version, (link.previous_version, link.version), link.change_time.as_ref())?;
                 version = link.version;
             }
-            Some(Update::Snapshot(job)) => version = Snapshot::decode(job)?.version,
+            Some(Update::Snapshot(job)) => {
+                version = Snapshot::decode(job)?.version;
+                one.is_at(version);
+            }
             Some(Update::Gap(_)) => anyhow::bail!("a gap after {version}"),
             Some(Update::Keepalive(_)) | None => {}
         }
-        newest.store(version, Ordering::Relaxed);
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ enum Which {
     Heartbeats(How),
     /// 100 clients at their rate limit and at twice of it, with heartbeats, together with 10 clients below it; and the cost of the limit per call.
     Limits(How),
-    /// AppendSegments of sound, transcript and three translations, QueryTimeline and SearchSegments, against plain SQL.
+    /// AppendSegments of sound, transcript and three translations, QueryTimeline and SearchSegments, against plain SQL; and captions as watchers get them.
     Timeline(How),
     /// The broadcast that watches are compared with; started by `fanout`.
     #[command(hide = true)]
