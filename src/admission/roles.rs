@@ -80,6 +80,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/interlock.v1.WorkerService/FailStage", WORK),
     ("/interlock.v1.WorkerService/ReleaseStage", WORK),
     ("/interlock.v1.WorkerService/AddStages", WORK),
+    ("/interlock.v1.WorkerService/ListWorkers", READ),
     ("/interlock.v1.RecordService/GetRecord", READ),
     ("/interlock.v1.RecordService/BatchGetRecords", READ),
     ("/interlock.v1.RecordService/ListRecords", READ),

@@ -34,6 +34,7 @@ mod stream;
 mod text;
 mod top;
 mod work;
+mod worker;
 mod write;
 
 use std::io;
@@ -72,8 +73,10 @@ enum Verb {
     Work(Box<work::WorkCommand>),
     /// Lease stages, renew leases, and complete, fail or release attempts.
     Stage(Box<stage::StageCommand>),
-    /// List queues with their ready, waiting and leased stages.
+    /// List queues with their ready, waiting, leased and delayed stages.
     Queue(Box<queue::QueueCommand>),
+    /// List workers with the leases that they hold.
+    Worker(Box<worker::WorkerCommand>),
     /// Show, list, change, watch and delete records.
     Record(Box<record::RecordCommand>),
     /// Acquire and release permits; show, watch and set the rules of resources.
@@ -134,6 +137,7 @@ impl Cli {
                 Verb::Work(verb) => return verb.run().await,
                 Verb::Stage(verb) => return verb.run().await,
                 Verb::Queue(verb) => return verb.run().await,
+                Verb::Worker(verb) => return verb.run().await,
                 Verb::Record(verb) => return verb.run().await,
                 Verb::Permit(verb) => return verb.run().await,
                 Verb::Session(verb) => return verb.run().await,

@@ -82,6 +82,7 @@ pages! {
     ListJobsResponse has jobs: Job;
     ListJobEventsResponse has events: JobEvent;
     ListQueuesResponse has queues: Queue;
+    ListWorkersResponse has workers: WorkerLeases;
     ListRecordsResponse has records: Record;
     ListCollectionsResponse has collections: Collection;
     ListResourcesResponse has resources: Resource;

@@ -11,7 +11,7 @@ use super::pages::Limit;
 use super::text::{bounded, table, time, width};
 use crate::proto::{self, Queue};
 
-/// List queues with their ready, waiting and leased stages.
+/// List queues with their ready, waiting, leased and delayed stages.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct QueueCommand {
@@ -23,7 +23,7 @@ pub struct QueueCommand {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List the queues that have ready, waiting or leased stages, by name. A `+` after a number: there are more.
+    /// List the queues that have ready, waiting, leased or delayed stages, by name. A `+` after a number: there are more.
     List(Limit),
 }
 
@@ -43,7 +43,7 @@ async fn list(limit: Limit, client: &ApiClient, output: Output) -> anyhow::Resul
         client.answer(client.jobs().list_queues(client.ask(request))).await
     };
     let found = limit.pages(page).await?;
-    let head = ["QUEUE", "READY", "OLDEST READY", "WAIT FOR PERMIT", "LEASED"];
+    let head = ["QUEUE", "READY", "OLDEST READY", "WAIT FOR PERMIT", "LEASED", "DELAYED"];
     print(output, &found, |found| table(&head, found.queues.iter().map(row), width()))?;
     limit.warn_of_more(output, &found.next_page_token);
     Ok(())
@@ -56,5 +56,6 @@ fn row(queue: &Queue) -> Vec<String> {
         time(queue.oldest_ready_time),
         bounded(queue.waiting_count, queue.waiting_count_capped),
         bounded(queue.leased_count, queue.leased_count_capped),
+        bounded(queue.delayed_count, queue.delayed_count_capped),
     ]
 }

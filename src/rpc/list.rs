@@ -73,10 +73,26 @@ pub struct NamesQuery {
 
 /// Reads a list by name that has no other fields than those of its page: ListQueues, ListCollections.
 pub fn by_name(rpc: &str, namespace: NamespaceId, page_token: &str, page_size: i32) -> Result<(NamesQuery, Binding)> {
+    // Names of queues and collections have the characters of ids.
+    named(rpc, namespace, page_token, page_size, is_job_id)
+}
+
+/// Reads a ListWorkers.
+pub fn workers(namespace: NamespaceId, request: &proto::ListWorkersRequest) -> Result<(NamesQuery, Binding)> {
+    let is_worker_id = |id: &str| text::worker_id(id, &Path::Root).is_ok();
+    named("ListWorkers", namespace, &request.page_token, request.page_size, is_worker_id)
+}
+
+fn named(
+    rpc: &str,
+    namespace: NamespaceId,
+    page_token: &str,
+    page_size: i32,
+    is_name: impl Fn(&str) -> bool,
+) -> Result<(NamesQuery, Binding)> {
     let binding = Binding::of(rpc, namespace, &[]);
     let after: Option<NameCursor> = binding.cursor(page_token)?;
-    // Names of queues and collections have the characters of ids.
-    if after.as_ref().is_some_and(|cursor| !is_job_id(&cursor.name)) {
+    if after.as_ref().is_some_and(|cursor| !is_name(&cursor.name)) {
         return Err(forged());
     }
     let after = after.map(|cursor| cursor.name).unwrap_or_default();
@@ -190,6 +206,20 @@ mod tests {
         }
         let other = by_name("ListCollections", NAMESPACE, &token("video.hd"), 7);
         assert!(matches!(other, Err(Error::InvalidCursor { .. })));
+    }
+
+    #[test]
+    fn a_list_of_workers_goes_on_behind_any_worker_id() {
+        let request = |page_token: String| proto::ListWorkersRequest { page_token, ..Default::default() };
+        let (_, binding) = workers(NAMESPACE, &request(String::new())).expect("valid");
+        let after = |name: &str| {
+            let token = binding.token(&NameCursor { name: name.to_owned() }).expect("a token");
+            workers(NAMESPACE, &request(token)).map(|(query, _)| query.after)
+        };
+        assert_eq!(after("host 7 (Zürich)"), Ok("host 7 (Zürich)".to_owned()));
+        for forged in ["", "a\0", "a\nb", &"a".repeat(129)] {
+            assert!(matches!(after(forged), Err(Error::InvalidCursor { .. })), "{forged:?}");
+        }
     }
 
     #[test]

@@ -53,6 +53,7 @@ mod watch_records;
 mod watch_resource;
 mod work;
 mod worker_service;
+mod workers;
 
 pub use namespaces::Namespaces;
 pub use operator::{OperatorCalls, operator_calls};

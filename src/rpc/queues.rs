@@ -24,5 +24,7 @@ fn queue(queue: &QueueState) -> proto::Queue {
         waiting_count_capped: queue.waiting.is_capped,
         leased_count: queue.leased.count,
         leased_count_capped: queue.leased.is_capped,
+        delayed_count: queue.delayed.count,
+        delayed_count_capped: queue.delayed.is_capped,
     }
 }

@@ -28,7 +28,7 @@ macro_rules! may_be_stale {
 }
 
 may_be_stale! {
-    GetJobRequest ListJobsRequest ListQueuesRequest
+    GetJobRequest ListJobsRequest ListQueuesRequest ListWorkersRequest
     GetRecordRequest BatchGetRecordsRequest ListRecordsRequest ListCollectionsRequest
     GetSessionRequest ListSessionsRequest GetSegmentRequest
     QueryTimelineRequest SearchSegmentsRequest GetSessionStatisticsRequest ExportTimelineRequest

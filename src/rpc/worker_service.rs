@@ -1,5 +1,5 @@
 //! WorkerService: which function answers which rpc. What gives leases is in `leases`, Heartbeat in `heartbeat`, what ends or grows an attempt
-//! in `stage_writes`, and many ends at once in `outcomes`.
+//! in `stage_writes`, many ends at once in `outcomes`, and the list of workers in `workers`.
 
 use std::sync::Arc;
 
@@ -7,8 +7,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::answer;
 use super::services::Services;
+use super::stale::answer_stale;
 use super::streams::Messages;
-use super::{heartbeat, leases, outcomes, stage_writes, work};
+use super::{heartbeat, leases, outcomes, stage_writes, work, workers};
 use crate::admission::{StreamCharge, UntilSent};
 use crate::proto::worker_service_server::WorkerService;
 use crate::proto::*;
@@ -72,5 +73,9 @@ impl WorkerService for WorkerRpcs {
 
     async fn add_stages(&self, request: Request<AddStagesRequest>) -> Answer<AddStagesResponse> {
         answer(&self.0, request, stage_writes::add_stages).await
+    }
+
+    async fn list_workers(&self, request: Request<ListWorkersRequest>) -> Answer<ListWorkersResponse> {
+        answer_stale(&self.0, request, workers::list_workers).await
     }
 }

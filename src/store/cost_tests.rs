@@ -146,6 +146,10 @@ const STATEMENTS: &[CostedStatement] = &[
     ("count_queues", "1, '{bulk,q1,q3,q9}', 10000, 50000", 25_000),
     // 5,000 leases, each with what was submitted of its stage.
     ("leased_queues", "1, 5000", 40_000),
+    // The same for the 10,000 leases of one worker.
+    ("list_workers", "1, '', 51, 10000, 10", 80_000),
+    // 60 jobs that have not ended have timers, and 120,000 stages have one, of which 5,000 are looked at and none is in a backoff.
+    ("delayed_queues", "1, 5000, 20000", 12_000),
     ("list_collections", "1, '', 51, 10000, 50000", 25_000),
     ("jobs_since", "1, 100, 1000000", 120),
     ("session_version", "1, '61000000-0000-8000-8000-000000000001'", 10),

@@ -49,3 +49,4 @@ mod timers;
 mod watching;
 mod watching_servers;
 mod work_streams;
+mod workers;

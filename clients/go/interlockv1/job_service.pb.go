@@ -3229,8 +3229,14 @@ type Queue struct {
 	// Whether the namespace has more than 5,000 leases: then there can be more than `leased_count`, and a queue is missing
 	// where all stages have later leases. False: the count is exact.
 	LeasedCountCapped bool `protobuf:"varint,8,opt,name=leased_count_capped,json=leasedCountCapped,proto3" json:"leased_count_capped,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Number of stages that wait for a time: for the start time of their job, or for the end of a backoff. Found by the
+	// next 5,000 timers of jobs and the next 5,000 timers of stages of the namespace.
+	DelayedCount int32 `protobuf:"varint,9,opt,name=delayed_count,json=delayedCount,proto3" json:"delayed_count,omitempty"`
+	// Whether the namespace has more timers: then there can be more than `delayed_count`, and a queue is missing where all
+	// stages wait for later times. Timeouts of jobs and of attempts are timers too. False: the count is exact.
+	DelayedCountCapped bool `protobuf:"varint,10,opt,name=delayed_count_capped,json=delayedCountCapped,proto3" json:"delayed_count_capped,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Queue) Reset() {
@@ -3315,6 +3321,20 @@ func (x *Queue) GetLeasedCount() int32 {
 func (x *Queue) GetLeasedCountCapped() bool {
 	if x != nil {
 		return x.LeasedCountCapped
+	}
+	return false
+}
+
+func (x *Queue) GetDelayedCount() int32 {
+	if x != nil {
+		return x.DelayedCount
+	}
+	return 0
+}
+
+func (x *Queue) GetDelayedCountCapped() bool {
+	if x != nil {
+		return x.DelayedCountCapped
 	}
 	return false
 }
@@ -3746,7 +3766,7 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\rmax_staleness\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\fmaxStaleness\"i\n" +
 	"\x12ListQueuesResponse\x12+\n" +
 	"\x06queues\x18\x01 \x03(\v2\x13.interlock.v1.QueueR\x06queues\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdc\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb3\x03\n" +
 	"\x05Queue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vready_count\x18\x02 \x01(\x05R\n" +
@@ -3756,7 +3776,10 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\rwaiting_count\x18\x05 \x01(\x05R\fwaitingCount\x120\n" +
 	"\x14waiting_count_capped\x18\x06 \x01(\bR\x12waitingCountCapped\x12!\n" +
 	"\fleased_count\x18\a \x01(\x05R\vleasedCount\x12.\n" +
-	"\x13leased_count_capped\x18\b \x01(\bR\x11leasedCountCapped\"/\n" +
+	"\x13leased_count_capped\x18\b \x01(\bR\x11leasedCountCapped\x12#\n" +
+	"\rdelayed_count\x18\t \x01(\x05R\fdelayedCount\x120\n" +
+	"\x14delayed_count_capped\x18\n" +
+	" \x01(\bR\x12delayedCountCapped\"/\n" +
 	"\x11ExplainJobRequest\x12\x1a\n" +
 	"\x06job_id\x18\x01 \x01(\tB\x03\xe0A\x02R\x05jobId\"\x89\x01\n" +
 	"\x12ExplainJobResponse\x12\x1a\n" +

@@ -149,8 +149,8 @@ type JobServiceClient interface {
 	// Errors: NOT_FOUND / JOB_NOT_FOUND; a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListJobEvents(ctx context.Context, in *ListJobEventsRequest, opts ...grpc.CallOption) (*ListJobEventsResponse, error)
-	// Lists the queues of the namespace that have ready stages, stages that wait for a permit, or leased stages, by name,
-	// in pages. Stages of paused jobs, and stages that wait for a time or for other stages, are in no queue yet. All
+	// Lists the queues of the namespace that have ready stages, stages that wait for a permit or for a time, or leased
+	// stages, by name, in pages. Stages of paused jobs, and stages that wait for other stages, are in no queue yet. All
 	// figures of a page are of one moment. A page counts about 50,000 stages and looks at 1,000 queues of all namespaces,
 	// so where queues are long or others have many, pages are short or empty and have a token.
 	// Errors: a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
@@ -476,8 +476,8 @@ type JobServiceServer interface {
 	// Errors: NOT_FOUND / JOB_NOT_FOUND; a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListJobEvents(context.Context, *ListJobEventsRequest) (*ListJobEventsResponse, error)
-	// Lists the queues of the namespace that have ready stages, stages that wait for a permit, or leased stages, by name,
-	// in pages. Stages of paused jobs, and stages that wait for a time or for other stages, are in no queue yet. All
+	// Lists the queues of the namespace that have ready stages, stages that wait for a permit or for a time, or leased
+	// stages, by name, in pages. Stages of paused jobs, and stages that wait for other stages, are in no queue yet. All
 	// figures of a page are of one moment. A page counts about 50,000 stages and looks at 1,000 queues of all namespaces,
 	// so where queues are long or others have many, pages are short or empty and have a token.
 	// Errors: a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.

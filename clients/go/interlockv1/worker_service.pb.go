@@ -2472,6 +2472,338 @@ func (x *AddStagesResponse) GetAppliedJobVersion() int64 {
 	return 0
 }
 
+// Request message of WorkerService.ListWorkers.
+type ListWorkersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most workers in the page, not negative; values above 1,000 mean 1,000. Another page follows while
+	// `next_page_token` is set. Unset or 0: 50.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The `next_page_token` of the previous page. Unset: the first page.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// How old the answer may be, 0 to 60 s: it can then come from a read replica. Unset or 0: it is current.
+	MaxStaleness  *durationpb.Duration `protobuf:"bytes,3,opt,name=max_staleness,json=maxStaleness,proto3" json:"max_staleness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWorkersRequest) Reset() {
+	*x = ListWorkersRequest{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWorkersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWorkersRequest) ProtoMessage() {}
+
+func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
+func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListWorkersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListWorkersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListWorkersRequest) GetMaxStaleness() *durationpb.Duration {
+	if x != nil {
+		return x.MaxStaleness
+	}
+	return nil
+}
+
+// Response message of WorkerService.ListWorkers.
+type ListWorkersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The workers, in the order of the bytes of their worker_id.
+	Workers []*WorkerLeases `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
+	// Token of the next page. Empty: this is the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWorkersResponse) Reset() {
+	*x = ListWorkersResponse{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWorkersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWorkersResponse) ProtoMessage() {}
+
+func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
+func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListWorkersResponse) GetWorkers() []*WorkerLeases {
+	if x != nil {
+		return x.Workers
+	}
+	return nil
+}
+
+func (x *ListWorkersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// A worker with the leases that it holds. Programs that use the same worker_id are one worker here.
+type WorkerLeases struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The worker, as it called itself.
+	WorkerId string `protobuf:"bytes,1,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// Number of leases that it holds, of the first 10,000 leases of the namespace.
+	LeaseCount int32 `protobuf:"varint,2,opt,name=lease_count,json=leaseCount,proto3" json:"lease_count,omitempty"`
+	// Whether the namespace has more than 10,000 leases: then there can be more than `lease_count`, and a worker is missing
+	// where all its leases are later ones. False: all figures of the worker are exact.
+	LeaseCountCapped bool `protobuf:"varint,3,opt,name=lease_count_capped,json=leaseCountCapped,proto3" json:"lease_count_capped,omitempty"`
+	// The queues of the stages that it has leased, by name, at most 20.
+	Queues []string `protobuf:"bytes,4,rep,name=queues,proto3" json:"queues,omitempty"`
+	// Whether it has leased stages of more queues than are in `queues`.
+	QueuesCapped bool `protobuf:"varint,5,opt,name=queues_capped,json=queuesCapped,proto3" json:"queues_capped,omitempty"`
+	// The stages that it has leased, those that were leased first, at most 10.
+	Stages []*HeldStage `protobuf:"bytes,6,rep,name=stages,proto3" json:"stages,omitempty"`
+	// When the oldest of its leases began.
+	OldestLeaseTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=oldest_lease_time,json=oldestLeaseTime,proto3" json:"oldest_lease_time,omitempty"`
+	// When one of its leases was last renewed or granted. A heartbeat in the first third of a lease renews nothing, so this
+	// can be older than the last heartbeat by a third of the lease's duration.
+	LastRenewTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=last_renew_time,json=lastRenewTime,proto3" json:"last_renew_time,omitempty"`
+	// When the first of its leases ends unless it is renewed. In the past: the worker has been silent, and the stage is
+	// about to move on.
+	NextExpireTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next_expire_time,json=nextExpireTime,proto3" json:"next_expire_time,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *WorkerLeases) Reset() {
+	*x = WorkerLeases{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkerLeases) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkerLeases) ProtoMessage() {}
+
+func (x *WorkerLeases) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkerLeases.ProtoReflect.Descriptor instead.
+func (*WorkerLeases) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *WorkerLeases) GetWorkerId() string {
+	if x != nil {
+		return x.WorkerId
+	}
+	return ""
+}
+
+func (x *WorkerLeases) GetLeaseCount() int32 {
+	if x != nil {
+		return x.LeaseCount
+	}
+	return 0
+}
+
+func (x *WorkerLeases) GetLeaseCountCapped() bool {
+	if x != nil {
+		return x.LeaseCountCapped
+	}
+	return false
+}
+
+func (x *WorkerLeases) GetQueues() []string {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+func (x *WorkerLeases) GetQueuesCapped() bool {
+	if x != nil {
+		return x.QueuesCapped
+	}
+	return false
+}
+
+func (x *WorkerLeases) GetStages() []*HeldStage {
+	if x != nil {
+		return x.Stages
+	}
+	return nil
+}
+
+func (x *WorkerLeases) GetOldestLeaseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OldestLeaseTime
+	}
+	return nil
+}
+
+func (x *WorkerLeases) GetLastRenewTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastRenewTime
+	}
+	return nil
+}
+
+func (x *WorkerLeases) GetNextExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextExpireTime
+	}
+	return nil
+}
+
+// A stage that a worker has leased.
+type HeldStage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// The stage's name.
+	StageName string `protobuf:"bytes,2,opt,name=stage_name,json=stageName,proto3" json:"stage_name,omitempty"`
+	// The queue from which it was leased. Empty: it is run by name.
+	Queue string `protobuf:"bytes,3,opt,name=queue,proto3" json:"queue,omitempty"`
+	// When the lease began.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// When the lease ends unless it is renewed.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// Progress of the attempt, 0 to 1.
+	Progress      float64 `protobuf:"fixed64,6,opt,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldStage) Reset() {
+	*x = HeldStage{}
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldStage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldStage) ProtoMessage() {}
+
+func (x *HeldStage) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_worker_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldStage.ProtoReflect.Descriptor instead.
+func (*HeldStage) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_worker_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *HeldStage) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *HeldStage) GetStageName() string {
+	if x != nil {
+		return x.StageName
+	}
+	return ""
+}
+
+func (x *HeldStage) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *HeldStage) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *HeldStage) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *HeldStage) GetProgress() float64 {
+	if x != nil {
+		return x.Progress
+	}
+	return 0
+}
+
 var File_interlock_v1_worker_service_proto protoreflect.FileDescriptor
 
 const file_interlock_v1_worker_service_proto_rawDesc = "" +
@@ -2700,13 +3032,42 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\vjob_version\x18\x02 \x01(\x03R\n" +
 	"jobVersion\x12\x1a\n" +
 	"\breplayed\x18\x03 \x01(\bR\breplayed\x12.\n" +
-	"\x13applied_job_version\x18\x04 \x01(\x03R\x11appliedJobVersion*\xa0\x01\n" +
+	"\x13applied_job_version\x18\x04 \x01(\x03R\x11appliedJobVersion\"\x9f\x01\n" +
+	"\x12ListWorkersRequest\x12 \n" +
+	"\tpage_size\x18\x01 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\x03\xe0A\x01R\tpageToken\x12C\n" +
+	"\rmax_staleness\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\fmaxStaleness\"s\n" +
+	"\x13ListWorkersResponse\x124\n" +
+	"\aworkers\x18\x01 \x03(\v2\x1a.interlock.v1.WorkerLeasesR\aworkers\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xba\x03\n" +
+	"\fWorkerLeases\x12\x1b\n" +
+	"\tworker_id\x18\x01 \x01(\tR\bworkerId\x12\x1f\n" +
+	"\vlease_count\x18\x02 \x01(\x05R\n" +
+	"leaseCount\x12,\n" +
+	"\x12lease_count_capped\x18\x03 \x01(\bR\x10leaseCountCapped\x12\x16\n" +
+	"\x06queues\x18\x04 \x03(\tR\x06queues\x12#\n" +
+	"\rqueues_capped\x18\x05 \x01(\bR\fqueuesCapped\x12/\n" +
+	"\x06stages\x18\x06 \x03(\v2\x17.interlock.v1.HeldStageR\x06stages\x12F\n" +
+	"\x11oldest_lease_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x0foldestLeaseTime\x12B\n" +
+	"\x0flast_renew_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rlastRenewTime\x12D\n" +
+	"\x10next_expire_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x0enextExpireTime\"\xeb\x01\n" +
+	"\tHeldStage\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x1d\n" +
+	"\n" +
+	"stage_name\x18\x02 \x01(\tR\tstageName\x12\x14\n" +
+	"\x05queue\x18\x03 \x01(\tR\x05queue\x129\n" +
+	"\n" +
+	"start_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12;\n" +
+	"\vexpire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12\x1a\n" +
+	"\bprogress\x18\x06 \x01(\x01R\bprogress*\xa0\x01\n" +
 	"\x0eLeaseDirective\x12\x1f\n" +
 	"\x1bLEASE_DIRECTIVE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18LEASE_DIRECTIVE_CONTINUE\x10\x01\x12\x1a\n" +
 	"\x16LEASE_DIRECTIVE_CANCEL\x10\x02\x12\x19\n" +
 	"\x15LEASE_DIRECTIVE_PAUSE\x10\x03\x12\x18\n" +
-	"\x14LEASE_DIRECTIVE_LOST\x10\x042\xdb\x06\n" +
+	"\x14LEASE_DIRECTIVE_LOST\x10\x042\xb4\a\n" +
 	"\rWorkerService\x12R\n" +
 	"\vLeaseStages\x12 .interlock.v1.LeaseStagesRequest\x1a!.interlock.v1.LeaseStagesResponse\x12L\n" +
 	"\tHeartbeat\x12\x1e.interlock.v1.HeartbeatRequest\x1a\x1f.interlock.v1.HeartbeatResponse\x12O\n" +
@@ -2718,7 +3079,8 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\x04Work\x12\x19.interlock.v1.WorkRequest\x1a\x1a.interlock.v1.WorkResponse(\x010\x01\x12L\n" +
 	"\tFailStage\x12\x1e.interlock.v1.FailStageRequest\x1a\x1f.interlock.v1.FailStageResponse\x12U\n" +
 	"\fReleaseStage\x12!.interlock.v1.ReleaseStageRequest\x1a\".interlock.v1.ReleaseStageResponse\x12L\n" +
-	"\tAddStages\x12\x1e.interlock.v1.AddStagesRequest\x1a\x1f.interlock.v1.AddStagesResponseBg\n" +
+	"\tAddStages\x12\x1e.interlock.v1.AddStagesRequest\x1a\x1f.interlock.v1.AddStagesResponse\x12W\n" +
+	"\vListWorkers\x12 .interlock.v1.ListWorkersRequest\x1a!.interlock.v1.ListWorkersResponse\"\x03\x90\x02\x01Bg\n" +
 	"\finterlock.v1B\x12WorkerServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
@@ -2734,7 +3096,7 @@ func file_interlock_v1_worker_service_proto_rawDescGZIP() []byte {
 }
 
 var file_interlock_v1_worker_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_interlock_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_interlock_v1_worker_service_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_interlock_v1_worker_service_proto_goTypes = []any{
 	(LeaseDirective)(0),                 // 0: interlock.v1.LeaseDirective
 	(*Lease)(nil),                       // 1: interlock.v1.Lease
@@ -2766,98 +3128,112 @@ var file_interlock_v1_worker_service_proto_goTypes = []any{
 	(*ReleaseStageResponse)(nil),        // 27: interlock.v1.ReleaseStageResponse
 	(*AddStagesRequest)(nil),            // 28: interlock.v1.AddStagesRequest
 	(*AddStagesResponse)(nil),           // 29: interlock.v1.AddStagesResponse
-	nil,                                 // 30: interlock.v1.Lease.LabelsEntry
-	(*structpb.Struct)(nil),             // 31: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),       // 32: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 33: google.protobuf.Duration
-	(*PermitGrant)(nil),                 // 34: interlock.v1.PermitGrant
-	(StageState)(0),                     // 35: interlock.v1.StageState
-	(*Failure)(nil),                     // 36: interlock.v1.Failure
-	(*StageRef)(nil),                    // 37: interlock.v1.StageRef
-	(*Stage)(nil),                       // 38: interlock.v1.Stage
-	(*StageSpec)(nil),                   // 39: interlock.v1.StageSpec
-	(*status.Status)(nil),               // 40: google.rpc.Status
+	(*ListWorkersRequest)(nil),          // 30: interlock.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),         // 31: interlock.v1.ListWorkersResponse
+	(*WorkerLeases)(nil),                // 32: interlock.v1.WorkerLeases
+	(*HeldStage)(nil),                   // 33: interlock.v1.HeldStage
+	nil,                                 // 34: interlock.v1.Lease.LabelsEntry
+	(*structpb.Struct)(nil),             // 35: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),       // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 37: google.protobuf.Duration
+	(*PermitGrant)(nil),                 // 38: interlock.v1.PermitGrant
+	(StageState)(0),                     // 39: interlock.v1.StageState
+	(*Failure)(nil),                     // 40: interlock.v1.Failure
+	(*StageRef)(nil),                    // 41: interlock.v1.StageRef
+	(*Stage)(nil),                       // 42: interlock.v1.Stage
+	(*StageSpec)(nil),                   // 43: interlock.v1.StageSpec
+	(*status.Status)(nil),               // 44: google.rpc.Status
 }
 var file_interlock_v1_worker_service_proto_depIdxs = []int32{
-	31, // 0: interlock.v1.Lease.payload:type_name -> google.protobuf.Struct
-	31, // 1: interlock.v1.Lease.input:type_name -> google.protobuf.Struct
+	35, // 0: interlock.v1.Lease.payload:type_name -> google.protobuf.Struct
+	35, // 1: interlock.v1.Lease.input:type_name -> google.protobuf.Struct
 	2,  // 2: interlock.v1.Lease.dependencies:type_name -> interlock.v1.Dependency
-	32, // 3: interlock.v1.Lease.expire_time:type_name -> google.protobuf.Timestamp
-	33, // 4: interlock.v1.Lease.ttl:type_name -> google.protobuf.Duration
-	33, // 5: interlock.v1.Lease.heartbeat_interval:type_name -> google.protobuf.Duration
-	30, // 6: interlock.v1.Lease.labels:type_name -> interlock.v1.Lease.LabelsEntry
-	34, // 7: interlock.v1.Lease.permits:type_name -> interlock.v1.PermitGrant
-	35, // 8: interlock.v1.Dependency.state:type_name -> interlock.v1.StageState
-	31, // 9: interlock.v1.Dependency.artifacts:type_name -> google.protobuf.Struct
-	36, // 10: interlock.v1.Dependency.failure:type_name -> interlock.v1.Failure
-	33, // 11: interlock.v1.LeaseStagesRequest.wait:type_name -> google.protobuf.Duration
-	33, // 12: interlock.v1.LeaseStagesRequest.lease_duration:type_name -> google.protobuf.Duration
+	36, // 3: interlock.v1.Lease.expire_time:type_name -> google.protobuf.Timestamp
+	37, // 4: interlock.v1.Lease.ttl:type_name -> google.protobuf.Duration
+	37, // 5: interlock.v1.Lease.heartbeat_interval:type_name -> google.protobuf.Duration
+	34, // 6: interlock.v1.Lease.labels:type_name -> interlock.v1.Lease.LabelsEntry
+	38, // 7: interlock.v1.Lease.permits:type_name -> interlock.v1.PermitGrant
+	39, // 8: interlock.v1.Dependency.state:type_name -> interlock.v1.StageState
+	35, // 9: interlock.v1.Dependency.artifacts:type_name -> google.protobuf.Struct
+	40, // 10: interlock.v1.Dependency.failure:type_name -> interlock.v1.Failure
+	37, // 11: interlock.v1.LeaseStagesRequest.wait:type_name -> google.protobuf.Duration
+	37, // 12: interlock.v1.LeaseStagesRequest.lease_duration:type_name -> google.protobuf.Duration
 	1,  // 13: interlock.v1.LeaseStagesResponse.leases:type_name -> interlock.v1.Lease
 	6,  // 14: interlock.v1.HeartbeatRequest.renewals:type_name -> interlock.v1.LeaseRenewal
 	8,  // 15: interlock.v1.HeartbeatResponse.statuses:type_name -> interlock.v1.LeaseStatus
 	0,  // 16: interlock.v1.LeaseStatus.directive:type_name -> interlock.v1.LeaseDirective
-	32, // 17: interlock.v1.LeaseStatus.expire_time:type_name -> google.protobuf.Timestamp
-	33, // 18: interlock.v1.LeaseStatus.ttl:type_name -> google.protobuf.Duration
-	37, // 19: interlock.v1.StartStageRequest.stage_ref:type_name -> interlock.v1.StageRef
-	33, // 20: interlock.v1.StartStageRequest.lease_duration:type_name -> google.protobuf.Duration
-	38, // 21: interlock.v1.StartStageResponse.stage:type_name -> interlock.v1.Stage
+	36, // 17: interlock.v1.LeaseStatus.expire_time:type_name -> google.protobuf.Timestamp
+	37, // 18: interlock.v1.LeaseStatus.ttl:type_name -> google.protobuf.Duration
+	41, // 19: interlock.v1.StartStageRequest.stage_ref:type_name -> interlock.v1.StageRef
+	37, // 20: interlock.v1.StartStageRequest.lease_duration:type_name -> google.protobuf.Duration
+	42, // 21: interlock.v1.StartStageResponse.stage:type_name -> interlock.v1.Stage
 	1,  // 22: interlock.v1.StartStageResponse.lease:type_name -> interlock.v1.Lease
-	37, // 23: interlock.v1.StageTarget.stage_ref:type_name -> interlock.v1.StageRef
+	41, // 23: interlock.v1.StageTarget.stage_ref:type_name -> interlock.v1.StageRef
 	11, // 24: interlock.v1.UpdateStageProgressRequest.target:type_name -> interlock.v1.StageTarget
-	38, // 25: interlock.v1.UpdateStageProgressResponse.stage:type_name -> interlock.v1.Stage
+	42, // 25: interlock.v1.UpdateStageProgressResponse.stage:type_name -> interlock.v1.Stage
 	11, // 26: interlock.v1.CompleteStageRequest.target:type_name -> interlock.v1.StageTarget
-	31, // 27: interlock.v1.CompleteStageRequest.artifacts:type_name -> google.protobuf.Struct
-	39, // 28: interlock.v1.CompleteStageRequest.add_stages:type_name -> interlock.v1.StageSpec
-	31, // 29: interlock.v1.CompleteStageRequest.job_result:type_name -> google.protobuf.Struct
-	38, // 30: interlock.v1.CompleteStageResponse.stage:type_name -> interlock.v1.Stage
+	35, // 27: interlock.v1.CompleteStageRequest.artifacts:type_name -> google.protobuf.Struct
+	43, // 28: interlock.v1.CompleteStageRequest.add_stages:type_name -> interlock.v1.StageSpec
+	35, // 29: interlock.v1.CompleteStageRequest.job_result:type_name -> google.protobuf.Struct
+	42, // 30: interlock.v1.CompleteStageResponse.stage:type_name -> interlock.v1.Stage
 	17, // 31: interlock.v1.CompleteStagesRequest.outcomes:type_name -> interlock.v1.StageOutcome
 	14, // 32: interlock.v1.StageOutcome.complete_stage:type_name -> interlock.v1.CompleteStageRequest
 	24, // 33: interlock.v1.StageOutcome.fail_stage:type_name -> interlock.v1.FailStageRequest
 	26, // 34: interlock.v1.StageOutcome.release_stage:type_name -> interlock.v1.ReleaseStageRequest
 	19, // 35: interlock.v1.CompleteStagesResponse.results:type_name -> interlock.v1.StageOutcomeResult
-	40, // 36: interlock.v1.StageOutcomeResult.status:type_name -> google.rpc.Status
-	38, // 37: interlock.v1.StageOutcomeResult.stage:type_name -> interlock.v1.Stage
+	44, // 36: interlock.v1.StageOutcomeResult.status:type_name -> google.rpc.Status
+	42, // 37: interlock.v1.StageOutcomeResult.stage:type_name -> interlock.v1.Stage
 	21, // 38: interlock.v1.WorkRequest.begin:type_name -> interlock.v1.WorkBegin
 	17, // 39: interlock.v1.WorkRequest.outcomes:type_name -> interlock.v1.StageOutcome
 	6,  // 40: interlock.v1.WorkRequest.renewals:type_name -> interlock.v1.LeaseRenewal
-	33, // 41: interlock.v1.WorkBegin.lease_duration:type_name -> google.protobuf.Duration
+	37, // 41: interlock.v1.WorkBegin.lease_duration:type_name -> google.protobuf.Duration
 	1,  // 42: interlock.v1.WorkResponse.leases:type_name -> interlock.v1.Lease
 	19, // 43: interlock.v1.WorkResponse.results:type_name -> interlock.v1.StageOutcomeResult
 	23, // 44: interlock.v1.WorkResponse.statuses:type_name -> interlock.v1.WorkStatus
 	8,  // 45: interlock.v1.WorkStatus.status:type_name -> interlock.v1.LeaseStatus
 	11, // 46: interlock.v1.FailStageRequest.target:type_name -> interlock.v1.StageTarget
-	36, // 47: interlock.v1.FailStageRequest.failure:type_name -> interlock.v1.Failure
-	38, // 48: interlock.v1.FailStageResponse.stage:type_name -> interlock.v1.Stage
+	40, // 47: interlock.v1.FailStageRequest.failure:type_name -> interlock.v1.Failure
+	42, // 48: interlock.v1.FailStageResponse.stage:type_name -> interlock.v1.Stage
 	11, // 49: interlock.v1.ReleaseStageRequest.target:type_name -> interlock.v1.StageTarget
-	38, // 50: interlock.v1.ReleaseStageResponse.stage:type_name -> interlock.v1.Stage
+	42, // 50: interlock.v1.ReleaseStageResponse.stage:type_name -> interlock.v1.Stage
 	11, // 51: interlock.v1.AddStagesRequest.target:type_name -> interlock.v1.StageTarget
-	39, // 52: interlock.v1.AddStagesRequest.stages:type_name -> interlock.v1.StageSpec
-	38, // 53: interlock.v1.AddStagesResponse.stages:type_name -> interlock.v1.Stage
-	3,  // 54: interlock.v1.WorkerService.LeaseStages:input_type -> interlock.v1.LeaseStagesRequest
-	5,  // 55: interlock.v1.WorkerService.Heartbeat:input_type -> interlock.v1.HeartbeatRequest
-	9,  // 56: interlock.v1.WorkerService.StartStage:input_type -> interlock.v1.StartStageRequest
-	12, // 57: interlock.v1.WorkerService.UpdateStageProgress:input_type -> interlock.v1.UpdateStageProgressRequest
-	14, // 58: interlock.v1.WorkerService.CompleteStage:input_type -> interlock.v1.CompleteStageRequest
-	16, // 59: interlock.v1.WorkerService.CompleteStages:input_type -> interlock.v1.CompleteStagesRequest
-	20, // 60: interlock.v1.WorkerService.Work:input_type -> interlock.v1.WorkRequest
-	24, // 61: interlock.v1.WorkerService.FailStage:input_type -> interlock.v1.FailStageRequest
-	26, // 62: interlock.v1.WorkerService.ReleaseStage:input_type -> interlock.v1.ReleaseStageRequest
-	28, // 63: interlock.v1.WorkerService.AddStages:input_type -> interlock.v1.AddStagesRequest
-	4,  // 64: interlock.v1.WorkerService.LeaseStages:output_type -> interlock.v1.LeaseStagesResponse
-	7,  // 65: interlock.v1.WorkerService.Heartbeat:output_type -> interlock.v1.HeartbeatResponse
-	10, // 66: interlock.v1.WorkerService.StartStage:output_type -> interlock.v1.StartStageResponse
-	13, // 67: interlock.v1.WorkerService.UpdateStageProgress:output_type -> interlock.v1.UpdateStageProgressResponse
-	15, // 68: interlock.v1.WorkerService.CompleteStage:output_type -> interlock.v1.CompleteStageResponse
-	18, // 69: interlock.v1.WorkerService.CompleteStages:output_type -> interlock.v1.CompleteStagesResponse
-	22, // 70: interlock.v1.WorkerService.Work:output_type -> interlock.v1.WorkResponse
-	25, // 71: interlock.v1.WorkerService.FailStage:output_type -> interlock.v1.FailStageResponse
-	27, // 72: interlock.v1.WorkerService.ReleaseStage:output_type -> interlock.v1.ReleaseStageResponse
-	29, // 73: interlock.v1.WorkerService.AddStages:output_type -> interlock.v1.AddStagesResponse
-	64, // [64:74] is the sub-list for method output_type
-	54, // [54:64] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	43, // 52: interlock.v1.AddStagesRequest.stages:type_name -> interlock.v1.StageSpec
+	42, // 53: interlock.v1.AddStagesResponse.stages:type_name -> interlock.v1.Stage
+	37, // 54: interlock.v1.ListWorkersRequest.max_staleness:type_name -> google.protobuf.Duration
+	32, // 55: interlock.v1.ListWorkersResponse.workers:type_name -> interlock.v1.WorkerLeases
+	33, // 56: interlock.v1.WorkerLeases.stages:type_name -> interlock.v1.HeldStage
+	36, // 57: interlock.v1.WorkerLeases.oldest_lease_time:type_name -> google.protobuf.Timestamp
+	36, // 58: interlock.v1.WorkerLeases.last_renew_time:type_name -> google.protobuf.Timestamp
+	36, // 59: interlock.v1.WorkerLeases.next_expire_time:type_name -> google.protobuf.Timestamp
+	36, // 60: interlock.v1.HeldStage.start_time:type_name -> google.protobuf.Timestamp
+	36, // 61: interlock.v1.HeldStage.expire_time:type_name -> google.protobuf.Timestamp
+	3,  // 62: interlock.v1.WorkerService.LeaseStages:input_type -> interlock.v1.LeaseStagesRequest
+	5,  // 63: interlock.v1.WorkerService.Heartbeat:input_type -> interlock.v1.HeartbeatRequest
+	9,  // 64: interlock.v1.WorkerService.StartStage:input_type -> interlock.v1.StartStageRequest
+	12, // 65: interlock.v1.WorkerService.UpdateStageProgress:input_type -> interlock.v1.UpdateStageProgressRequest
+	14, // 66: interlock.v1.WorkerService.CompleteStage:input_type -> interlock.v1.CompleteStageRequest
+	16, // 67: interlock.v1.WorkerService.CompleteStages:input_type -> interlock.v1.CompleteStagesRequest
+	20, // 68: interlock.v1.WorkerService.Work:input_type -> interlock.v1.WorkRequest
+	24, // 69: interlock.v1.WorkerService.FailStage:input_type -> interlock.v1.FailStageRequest
+	26, // 70: interlock.v1.WorkerService.ReleaseStage:input_type -> interlock.v1.ReleaseStageRequest
+	28, // 71: interlock.v1.WorkerService.AddStages:input_type -> interlock.v1.AddStagesRequest
+	30, // 72: interlock.v1.WorkerService.ListWorkers:input_type -> interlock.v1.ListWorkersRequest
+	4,  // 73: interlock.v1.WorkerService.LeaseStages:output_type -> interlock.v1.LeaseStagesResponse
+	7,  // 74: interlock.v1.WorkerService.Heartbeat:output_type -> interlock.v1.HeartbeatResponse
+	10, // 75: interlock.v1.WorkerService.StartStage:output_type -> interlock.v1.StartStageResponse
+	13, // 76: interlock.v1.WorkerService.UpdateStageProgress:output_type -> interlock.v1.UpdateStageProgressResponse
+	15, // 77: interlock.v1.WorkerService.CompleteStage:output_type -> interlock.v1.CompleteStageResponse
+	18, // 78: interlock.v1.WorkerService.CompleteStages:output_type -> interlock.v1.CompleteStagesResponse
+	22, // 79: interlock.v1.WorkerService.Work:output_type -> interlock.v1.WorkResponse
+	25, // 80: interlock.v1.WorkerService.FailStage:output_type -> interlock.v1.FailStageResponse
+	27, // 81: interlock.v1.WorkerService.ReleaseStage:output_type -> interlock.v1.ReleaseStageResponse
+	29, // 82: interlock.v1.WorkerService.AddStages:output_type -> interlock.v1.AddStagesResponse
+	31, // 83: interlock.v1.WorkerService.ListWorkers:output_type -> interlock.v1.ListWorkersResponse
+	73, // [73:84] is the sub-list for method output_type
+	62, // [62:73] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_interlock_v1_worker_service_proto_init() }
@@ -2893,7 +3269,7 @@ func file_interlock_v1_worker_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_interlock_v1_worker_service_proto_rawDesc), len(file_interlock_v1_worker_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,7 @@ const (
 	WorkerService_FailStage_FullMethodName           = "/interlock.v1.WorkerService/FailStage"
 	WorkerService_ReleaseStage_FullMethodName        = "/interlock.v1.WorkerService/ReleaseStage"
 	WorkerService_AddStages_FullMethodName           = "/interlock.v1.WorkerService/AddStages"
+	WorkerService_ListWorkers_FullMethodName         = "/interlock.v1.WorkerService/ListWorkers"
 )
 
 // WorkerServiceClient is the client API for WorkerService service.
@@ -181,6 +182,12 @@ type WorkerServiceClient interface {
 	// INVALID_FIELD for a cycle, also one through what a stage has added.
 	// Repeating: safe with a request_id; otherwise a repeat is refused as STAGE_ALREADY_EXISTS.
 	AddStages(ctx context.Context, in *AddStagesRequest, opts ...grpc.CallOption) (*AddStagesResponse, error)
+	// Lists the workers of the namespace that hold leases, by worker_id, in pages, with what they hold. A worker that
+	// waits for work is not listed. All figures of a page are of one moment. A page looks at 10,000 leases of the
+	// namespace; whether there are more is in `lease_count_capped`.
+	// Errors: a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
+	// Repeating: safe, it is a read.
+	ListWorkers(ctx context.Context, in *ListWorkersRequest, opts ...grpc.CallOption) (*ListWorkersResponse, error)
 }
 
 type workerServiceClient struct {
@@ -288,6 +295,16 @@ func (c *workerServiceClient) AddStages(ctx context.Context, in *AddStagesReques
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AddStagesResponse)
 	err := c.cc.Invoke(ctx, WorkerService_AddStages_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) ListWorkers(ctx context.Context, in *ListWorkersRequest, opts ...grpc.CallOption) (*ListWorkersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListWorkersResponse)
+	err := c.cc.Invoke(ctx, WorkerService_ListWorkers_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -442,6 +459,12 @@ type WorkerServiceServer interface {
 	// INVALID_FIELD for a cycle, also one through what a stage has added.
 	// Repeating: safe with a request_id; otherwise a repeat is refused as STAGE_ALREADY_EXISTS.
 	AddStages(context.Context, *AddStagesRequest) (*AddStagesResponse, error)
+	// Lists the workers of the namespace that hold leases, by worker_id, in pages, with what they hold. A worker that
+	// waits for work is not listed. All figures of a page are of one moment. A page looks at 10,000 leases of the
+	// namespace; whether there are more is in `lease_count_capped`.
+	// Errors: a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
+	// Repeating: safe, it is a read.
+	ListWorkers(context.Context, *ListWorkersRequest) (*ListWorkersResponse, error)
 	mustEmbedUnimplementedWorkerServiceServer()
 }
 
@@ -481,6 +504,9 @@ func (UnimplementedWorkerServiceServer) ReleaseStage(context.Context, *ReleaseSt
 }
 func (UnimplementedWorkerServiceServer) AddStages(context.Context, *AddStagesRequest) (*AddStagesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AddStages not implemented")
+}
+func (UnimplementedWorkerServiceServer) ListWorkers(context.Context, *ListWorkersRequest) (*ListWorkersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListWorkers not implemented")
 }
 func (UnimplementedWorkerServiceServer) mustEmbedUnimplementedWorkerServiceServer() {}
 func (UnimplementedWorkerServiceServer) testEmbeddedByValue()                       {}
@@ -672,6 +698,24 @@ func _WorkerService_AddStages_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkerService_ListWorkers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListWorkersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).ListWorkers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_ListWorkers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).ListWorkers(ctx, req.(*ListWorkersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WorkerService_ServiceDesc is the grpc.ServiceDesc for WorkerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -714,6 +758,10 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AddStages",
 			Handler:    _WorkerService_AddStages_Handler,
+		},
+		{
+			MethodName: "ListWorkers",
+			Handler:    _WorkerService_ListWorkers_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -17,4 +17,5 @@ pub mod ready;
 mod stored;
 #[cfg(test)]
 pub mod tables;
+pub mod workers;
 mod write;

@@ -214,6 +214,7 @@ pub fn good(scene: &Scene) -> BTreeMap<&'static str, Vec<u8>> {
         ("ListStages", request!(ListStagesRequest { job_id: job_id.clone() })),
         ("ListJobs", Vec::new()),
         ("ListQueues", Vec::new()),
+        ("ListWorkers", Vec::new()),
         ("UpdateJob", request!(UpdateJobRequest { job_id: job_id.clone(), priority: Some(3) })),
         ("CancelJob", request!(CancelJobRequest { job_id: job_id.clone() })),
         ("PauseJob", request!(PauseJobRequest { job_id: job_id.clone() })),

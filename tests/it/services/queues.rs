@@ -1,4 +1,4 @@
-//! ListQueues: ready, waiting and leased stages by queue, through all that happens to them.
+//! ListQueues: ready, waiting, leased and delayed stages by queue, through all that happens to them.
 
 use std::time::SystemTime;
 
@@ -22,12 +22,15 @@ async fn queues(api: &Api, namespace: &str, page_size: i32) -> Vec<proto::Queue>
     }
 }
 
-/// Name, ready, waiting and leased stages of each queue, in one line.
+/// Name, ready, waiting and leased stages of each queue, in one line; and delayed ones where there are any.
 async fn counts(api: &Api, namespace: &str, page_size: i32) -> String {
     let line = |queue: &proto::Queue| {
         assert!(!(queue.ready_count_capped || queue.waiting_count_capped || queue.leased_count_capped), "{queue:?}");
         assert_eq!(queue.oldest_ready_time.is_some(), queue.ready_count > 0, "{queue:?}");
-        format!("{} {} {} {}", queue.name, queue.ready_count, queue.waiting_count, queue.leased_count)
+        assert!(!queue.delayed_count_capped, "{queue:?}");
+        let delayed = Some(queue.delayed_count).filter(|count| *count > 0).map(|count| format!(" delayed {count}"));
+        let counts = format!("{} {} {} {}", queue.name, queue.ready_count, queue.waiting_count, queue.leased_count);
+        format!("{counts}{}", delayed.unwrap_or_default())
     };
     queues(api, namespace, page_size).await.iter().map(line).collect::<Vec<_>>().join(", ")
 }
@@ -64,10 +67,7 @@ async fn counts_follow_stages_from_submission_to_their_end() {
     assert_eq!(now(api).await, "bulk 0 0 1, sound 1 0 0");
     ok(api.jobs().resume_job(proto::ResumeJobRequest { job_id: "large".into(), ..Default::default() }).await);
     assert_eq!(now(api).await, "bulk 5 0 1, sound 1 0 0");
-    // A job that starts later, and a stage that its orchestrator runs by name, are in no queue.
-    let later = prost_types::Timestamp::from(SystemTime::now() + std::time::Duration::from_secs(3_600));
-    api.submit(proto::SubmitJobRequest { start_time: Some(later), ..new_job("later", vec![stage_in("later", "s")]) })
-        .await;
+    // A stage that its orchestrator runs by name is in no queue.
     api.submit(new_job("direct", vec![proto::StageSpec { direct: true, ..stage_in("named", "s") }])).await;
     let start = proto::StartStageRequest {
         stage_ref: Some(proto::StageRef { job_id: "direct".into(), stage_name: "s".into() }),
@@ -82,6 +82,36 @@ async fn counts_follow_stages_from_submission_to_their_end() {
     assert_eq!(now(api).await, "bulk 5 0 0");
     for lease in api.lease_now("bulk", 5).await {
         api.complete(&lease, json!({})).await;
+    }
+    assert_eq!(now(api).await, "");
+}
+
+#[tokio::test]
+async fn stages_that_wait_for_a_time_are_counted_apart() {
+    let server = Server::start().await;
+    let api = &server.api;
+    let later = prost_types::Timestamp::from(SystemTime::now() + std::time::Duration::from_secs(3_600));
+    let after = proto::StageSpec { depends_on: texts(&["s"]), ..stage_in("later", "t") };
+    for (id, more) in [("small", 0), ("large", 10)] {
+        let mut stages = vec![stage_in("later", "s"), after.clone()];
+        stages.extend((0..more).map(|i| stage_in("later", &format!("more{i}"))));
+        api.submit(proto::SubmitJobRequest { start_time: Some(later), ..new_job(id, stages) }).await;
+    }
+    assert_eq!(now(api).await, "later 0 0 0 delayed 12");
+    let slow = proto::RetryPolicy { max_attempts: 3, initial_backoff: seconds(3_600), ..Default::default() };
+    for (id, count) in [("few", 1), ("many", 10)] {
+        let stage = |i| proto::StageSpec { retry_policy: Some(slow.clone()), ..stage_in("work", &format!("s{i}")) };
+        api.submit(new_job(id, (0..count).map(stage).collect())).await;
+    }
+    for lease in api.lease_now("work", 11).await {
+        api.fail(&lease, failure(FailureClass::ServerError)).await;
+    }
+    assert_eq!(now(api).await, "later 0 0 0 delayed 12, work 0 0 0 delayed 11");
+    ok(api.jobs().pause_job(proto::PauseJobRequest { job_id: "many".into(), ..Default::default() }).await);
+    ok(api.jobs().pause_job(proto::PauseJobRequest { job_id: "small".into(), ..Default::default() }).await);
+    assert_eq!(now(api).await, "later 0 0 0 delayed 11, work 0 0 0 delayed 1");
+    for job_id in ["few", "many", "small", "large"] {
+        ok(api.jobs().cancel_job(proto::CancelJobRequest { job_id: job_id.into(), ..Default::default() }).await);
     }
     assert_eq!(now(api).await, "");
 }

@@ -1,4 +1,4 @@
-//! `interlock record`, `interlock queue`, `interlock commit` and `interlock namespace`.
+//! `interlock record`, `interlock queue`, `interlock worker`, `interlock commit` and `interlock namespace`.
 
 use interlock::proto;
 use serde_json::{Value, json};
@@ -123,7 +123,7 @@ async fn a_commit_applies_all_or_nothing() {
 }
 
 #[tokio::test]
-async fn queues_and_collections_are_listed_with_their_numbers() {
+async fn queues_workers_and_collections_are_listed_with_their_numbers() {
     let server = Server::start().await;
     let api = &server.api;
     assert_eq!(run(server.address, &["queue", "list"]).await.ok().lines().count(), 1);
@@ -135,8 +135,15 @@ async fn queues_and_collections_are_listed_with_their_numbers() {
     }
     let text = run(server.address, &["queue", "list"]).await.ok();
     let words: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!((&words[1][..2], &words[1][words[1].len() - 2..]), (&["video", "2"][..], &["0", "1"][..]), "{text}");
+    assert_eq!(
+        (&words[1][..2], &words[1][words[1].len() - 3..]),
+        (&["video", "2"][..], &["0", "1", "0"][..]),
+        "{text}"
+    );
     let queues = run(server.address, &["queue", "list", "--output", "json"]).await.json();
+    let text = run(server.address, &["worker", "list"]).await.ok();
+    let words: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((&words[1][..2], words[1].last()), (&["worker", "1"][..], Some(&"video")), "{text}");
     assert_eq!((&queues["queues"][0]["readyCount"], &queues["queues"][0]["leasedCount"]), (&json!(2), &json!(1)));
     let text = run(server.address, &["record", "collections"]).await.ok();
     let words: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();

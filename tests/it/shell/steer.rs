@@ -93,6 +93,7 @@ async fn exit_codes_stand_in_the_help_of_each_command() {
         "work",
         "stage",
         "queue",
+        "worker",
         "record",
         "permit",
         "commit",

@@ -85,7 +85,7 @@ const BEFORE_LINES: &str = "
     ALTER TABLE write_groups DROP COLUMN xid, DROP COLUMN history;
     ALTER TABLE job_events ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id();
     CREATE INDEX job_events_by_xid ON job_events USING brin (((xid::text)::bigint)) WITH (pages_per_range = 16, autosummarize = on);
-    DROP INDEX ready_stages_by_resource, ready_stages_blocked, ready_stages_waiting;
+    DROP INDEX ready_stages_by_resource, ready_stages_blocked, ready_stages_waiting, jobs_with_timer, stages_with_timer;
     ALTER TABLE ready_stages DROP COLUMN resource_uid, DROP COLUMN amount, ADD COLUMN blocked_until timestamptz;
     UPDATE ready_stages SET blocked_until = now() + interval '10 seconds' WHERE blocked_on IS NOT NULL;
     CREATE INDEX ready_stages_blocked ON ready_stages (blocked_on, namespace_id, priority DESC, ready_at, job_uid, stage_no)

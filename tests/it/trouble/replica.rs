@@ -145,6 +145,7 @@ async fn each_read_that_may_be_stale_is_answered_by_the_replica() {
     let api = scene.api();
     scene.lags(1, 2).await;
     api.submit(new_job("late", vec![new_stage("s")])).await;
+    assert_eq!(api.lease_now("default", 1).await.len(), 1);
     api.update_record("late", vec![set("number", json!(1))]).await;
     api.append_segments(vec![segment("late")]).await;
     let id = || "late".to_owned();
@@ -165,6 +166,8 @@ async fn each_read_that_may_be_stale_is_answered_by_the_replica() {
         shown.push(("ListRecords", ok(api.records().list_records(records).await).records.len() == 2));
         let queues = proto::ListQueuesRequest { max_staleness, ..Default::default() };
         shown.push(("ListQueues", !ok(api.jobs().list_queues(queues).await).queues.is_empty()));
+        let workers = proto::ListWorkersRequest { max_staleness, ..Default::default() };
+        shown.push(("ListWorkers", !ok(api.workers().list_workers(workers).await).workers.is_empty()));
         let collections = proto::ListCollectionsRequest { max_staleness, ..Default::default() };
         let collections = ok(api.records().list_collections(collections).await).collections;
         shown.push(("ListCollections", collections.iter().any(|found| found.record_count == 2)));

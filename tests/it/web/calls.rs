@@ -52,7 +52,12 @@ async fn reads_can_be_a_get_and_writes_cannot() {
     let response = proto::GetJobResponse::decode(proto.body).expect("a message");
     assert_eq!(response.job.expect("a job").job_id, "film-1");
 
-    for (list, name) in [("JobService/ListQueues", "queues"), ("RecordService/ListCollections", "collections")] {
+    let lists = [
+        ("JobService/ListQueues", "queues"),
+        ("WorkerService/ListWorkers", "workers"),
+        ("RecordService/ListCollections", "collections"),
+    ];
+    for (list, name) in lists {
         let reply = send(server.address, get(&format!("/interlock.v1.{list}?page_size=10&max_staleness=1s"))).await;
         assert_eq!(reply.ok()[name].as_array().map_or(0, Vec::len), usize::from(name == "queues"), "{list}");
     }

@@ -15,7 +15,7 @@ use crate::harness::*;
 const PERMITTED: &[(&str, &str)] = &[
     (
         "rswoa",
-        "GetJob GetStage ListStages ListJobs WaitJob WatchJob WatchJobs ListJobEvents ListQueues ExplainJob GetRecord \
+        "GetJob GetStage ListStages ListJobs WaitJob WatchJob WatchJobs ListJobEvents ListQueues ListWorkers ExplainJob GetRecord \
          BatchGetRecords ListRecords ListCollections WatchRecords GetResource ListResources WatchResource GetSession ListSessions GetSegment QueryTimeline SearchSegments \
          GetSessionStatistics ExportTimeline WatchSession GetServerInfo ListNamespaces",
     ),
