@@ -81,14 +81,25 @@ func (c *Client) ListJobs(ctx context.Context, filter, orderBy string, options .
 	})
 }
 
-// ListQueues iterates over the queues that have ready, waiting or leased stages, by name, page by page. Counts end at a bound, which
-// ReadyCountCapped and its siblings tell.
+// ListQueues iterates over the queues that have ready, waiting, leased or delayed stages, by name, page by page. Counts end at a bound,
+// which ReadyCountCapped and its siblings tell.
 func (c *Client) ListQueues(ctx context.Context, options ...ReadOption) iter.Seq2[*pb.Queue, error] {
 	maxStaleness := duration(readWith(options).maxStaleness)
 	return pages(func(token string) ([]*pb.Queue, string, error) {
 		request := &pb.ListQueuesRequest{MaxStaleness: maxStaleness, PageSize: pageSize, PageToken: token}
 		page, err := Call(ctx, c, c.Jobs.ListQueues, request)
 		return page.GetQueues(), page.GetNextPageToken(), err
+	})
+}
+
+// ListWorkers iterates over the workers that hold leases, by WorkerId, page by page: the number of the leases, their queues and the stages that
+// were leased first. The server looks at a bounded number of leases, which LeaseCountCapped tells.
+func (c *Client) ListWorkers(ctx context.Context, options ...ReadOption) iter.Seq2[*pb.WorkerLeases, error] {
+	maxStaleness := duration(readWith(options).maxStaleness)
+	return pages(func(token string) ([]*pb.WorkerLeases, string, error) {
+		request := &pb.ListWorkersRequest{MaxStaleness: maxStaleness, PageSize: pageSize, PageToken: token}
+		page, err := Call(ctx, c, c.Workers.ListWorkers, request)
+		return page.GetWorkers(), page.GetNextPageToken(), err
 	})
 }
 

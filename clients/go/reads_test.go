@@ -7,12 +7,19 @@ import (
 	"time"
 
 	interlock "interlock/clients/go"
+	pb "interlock/clients/go/interlockv1"
 )
 
 // A bound beyond what the server takes shows that each read sends it.
 func TestReadsCarryTheirMaxStaleness(t *testing.T) {
 	c, far, near := client(t, shared.Address), interlock.MaxStaleness(time.Hour), interlock.MaxStaleness(time.Second)
-	job, session := submit(t, c, unique(t, "q")), c.Session(unique(t, "s"))
+	queue := unique(t, "q")
+	job, session := submit(t, c, queue), c.Session(unique(t, "s"))
+	submit(t, c, queue)
+	lease := &pb.LeaseStagesRequest{WorkerId: queue, Queues: []string{queue}}
+	if _, err := interlock.Call(bounded(t), c, c.Workers.LeaseStages, lease); err != nil {
+		t.Fatal(err)
+	}
 	appended(t, session, said("a", "hello"))
 	name := interlock.RecordName{Collection: unique(t, "c"), RecordID: "r"}
 	set(t, c, name, interlock.Field("n").Set(1))
@@ -32,6 +39,12 @@ func TestReadsCarryTheirMaxStaleness(t *testing.T) {
 				return err
 			}
 			return errors.New("there is no queue")
+		},
+		"ListWorkers": func(option interlock.ReadOption) error {
+			for _, err := range c.ListWorkers(bounded(t), option) {
+				return err
+			}
+			return errors.New("there is no worker")
 		},
 		"ListCollections": func(option interlock.ReadOption) error {
 			for _, err := range c.ListCollections(bounded(t), option) {

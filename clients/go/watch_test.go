@@ -239,6 +239,22 @@ func TestListsReadAllPages(t *testing.T) {
 	if !found {
 		t.Fatal("the job is not listed")
 	}
+	lease := &pb.LeaseStagesRequest{WorkerId: queue, Queues: []string{queue}}
+	if _, err := interlock.Call(bounded(t), c, c.Workers.LeaseStages, lease); err != nil {
+		t.Fatal(err)
+	}
+	held := ""
+	for listed, err := range c.ListWorkers(bounded(t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if listed.GetWorkerId() == queue && listed.GetLeaseCount() == 1 {
+			held = listed.GetStages()[0].GetJobId()
+		}
+	}
+	if held != job.GetJobId() {
+		t.Fatal(held)
+	}
 }
 
 func TestLossAndReturnOfTheServerAreLogged(t *testing.T) {

@@ -8,7 +8,7 @@ from datetime import timedelta
 from interlock.connection import Connection
 from interlock.documents import staleness, to_duration
 from interlock.stages import Seconds
-from interlock.v1 import job_pb2, job_service_pb2
+from interlock.v1 import job_pb2, job_service_pb2, worker_service_pb2
 
 
 class JobCalls(Connection):
@@ -43,7 +43,7 @@ class JobCalls(Connection):
                 yield job
 
     async def list_queues(self, *, max_staleness: Seconds | None = None) -> AsyncIterator[job_service_pb2.Queue]:
-        """Iterates over the queues that have ready, waiting or leased stages, in order of name, page by page.
+        """Iterates over the queues that have ready, waiting, leased or delayed stages, in order of name, page by page.
 
         Counts end at a bound, which `ready_count_capped` and its siblings tell. `max_staleness`: as in `get_job`.
         """
@@ -51,6 +51,19 @@ class JobCalls(Connection):
         async for page in self._pages(self.jobs.ListQueues, request):
             for queue in page.queues:
                 yield queue
+
+    async def list_workers(
+        self, *, max_staleness: Seconds | None = None
+    ) -> AsyncIterator[worker_service_pb2.WorkerLeases]:
+        """Iterates over the workers that hold leases, in order of `worker_id`, page by page.
+
+        Each has the number of its leases, their queues and the stages that were leased first. The server looks at a
+        bounded number of leases, which `lease_count_capped` tells. `max_staleness`: as in `get_job`.
+        """
+        request = worker_service_pb2.ListWorkersRequest(page_size=1_000, max_staleness=staleness(max_staleness))
+        async for page in self._pages(self.workers.ListWorkers, request):
+            for worker in page.workers:
+                yield worker
 
     async def cancel_job(
         self,

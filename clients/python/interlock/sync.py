@@ -85,6 +85,7 @@ class Client:
     get_job = blocking(interlock.Client.get_job)
     list_jobs = pages(interlock.Client.list_jobs)
     list_queues = pages(interlock.Client.list_queues)
+    list_workers = pages(interlock.Client.list_workers)
     wait_job = blocking(interlock.Client.wait_job)
     cancel_job = blocking(interlock.Client.cancel_job)
     pause_job = blocking(interlock.Client.pause_job)

@@ -10,6 +10,7 @@ import pytest
 
 import interlock
 from interlock import Client, ExportFormat, Field, JobState, Segment
+from interlock.v1 import worker_service_pb2
 
 
 async def first(items: AsyncIterator[object]) -> None:
@@ -36,6 +37,10 @@ async def test_queues_and_collections_are_listed(client: Client, collection: str
     assert (queues[queue].ready_count, queues[queue].leased_count) == (2, 0)
     assert queues[queue].HasField("oldest_ready_time")
     assert not queues[queue].ready_count_capped
+    leasing = worker_service_pb2.LeaseStagesRequest(worker_id=f"worker {queue}", queues=[queue])
+    await client.call(client.workers.LeaseStages, leasing)
+    workers = {it.worker_id: it async for it in client.list_workers()}
+    assert (workers[f"worker {queue}"].lease_count, list(workers[f"worker {queue}"].queues)) == (1, [queue])
     collections = {it.name: it.record_count async for it in client.list_collections()}
     assert collections[collection] == 1
 
@@ -61,7 +66,9 @@ async def test_a_job_is_paused_resumed_retried_explained_and_deleted(client: Cli
 
 
 async def test_each_read_carries_how_old_its_answer_may_be(client: Client, collection: str) -> None:
-    job = await client.submit_job("film")
+    job = await client.submit_job("film", stages=[{"name": name, "queue": collection} for name in ("a", "b")])
+    leasing = worker_service_pb2.LeaseStagesRequest(worker_id=collection, queues=[collection])
+    await client.call(client.workers.LeaseStages, leasing)
     await client.update_record(collection, "r", Field("n").set(1), allow_missing=True)
     async with client.session(uuid.uuid4().hex) as session:
         await session.append(Segment.note("a", "x"))
@@ -69,6 +76,7 @@ async def test_each_read_carries_how_old_its_answer_may_be(client: Client, colle
         "get_job": lambda **age: client.get_job(job.job_id, **age),
         "list_jobs": lambda **age: first(client.list_jobs(**age)),
         "list_queues": lambda **age: first(client.list_queues(**age)),
+        "list_workers": lambda **age: first(client.list_workers(**age)),
         "list_collections": lambda **age: first(client.list_collections(**age)),
         "get_record": lambda **age: client.get_record(collection, "r", **age),
         "list_records": lambda **age: first(client.list_records(collection, **age)),

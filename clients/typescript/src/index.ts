@@ -67,6 +67,7 @@ export {
 export type { Queue } from "./gen/interlock/v1/job_service_pb.js";
 export { BreakerState, PermitBlockReason, type Resource } from "./gen/interlock/v1/permit_pb.js";
 export type { Collection } from "./gen/interlock/v1/record_service_pb.js";
+export type { HeldStage, WorkerLeases } from "./gen/interlock/v1/worker_service_pb.js";
 export { HeldPermit } from "./holding.js";
 export type { JobWriteOptions } from "./job_calls.js";
 export {

@@ -5,6 +5,7 @@ import { type CallOptions, Connection, LONGEST_WAIT_MS, type ReadOptions, WAIT_M
 import { optionalDuration, toDuration, toInt64, waitMs } from "./documents.js";
 import { type Job, JobSchema, JobState } from "./gen/interlock/v1/job_pb.js";
 import { type ExplainJobResponse, JobService, type Queue, StageWaitReason } from "./gen/interlock/v1/job_service_pb.js";
+import { type WorkerLeases, WorkerService } from "./gen/interlock/v1/worker_service_pb.js";
 import { JobWatch, ProgressWatch } from "./job_watch.js";
 import { JobsWatch } from "./jobs_watch.js";
 import { pages } from "./pages.js";
@@ -59,14 +60,27 @@ export class JobCalls extends Connection {
   }
 
   /**
-   * Iterates over the queues that have ready, waiting or leased stages, by name, page by page. Counts end at a bound,
-   * which `readyCountCapped` and its siblings tell.
+   * Iterates over the queues that have ready, waiting, leased or delayed stages, by name, page by page. Counts end at
+   * a bound, which `readyCountCapped` and its siblings tell.
    */
   async *listQueues(options: ReadOptions = {}): AsyncGenerator<Queue, void> {
     const request = { maxStaleness: staleness(options), pageSize: 1_000 };
     const read = (pageToken: string) => this.call(rpc.listQueues, { ...request, pageToken }, callOptions(options));
     for await (const page of pages(read)) {
       yield* page.queues;
+    }
+  }
+
+  /**
+   * Iterates over the workers that hold leases, by `workerId`, page by page: the number of the leases, their queues and
+   * the stages that were leased first. The server looks at a bounded number of leases, which `leaseCountCapped` tells.
+   */
+  async *listWorkers(options: ReadOptions = {}): AsyncGenerator<WorkerLeases, void> {
+    const request = { maxStaleness: staleness(options), pageSize: 1_000 };
+    const { listWorkers } = WorkerService.method;
+    const read = (pageToken: string) => this.call(listWorkers, { ...request, pageToken }, callOptions(options));
+    for await (const page of pages(read)) {
+      yield* page.workers;
     }
   }
 

@@ -14,6 +14,7 @@ import {
   SegmentKind,
 } from "../src/index.js";
 import { freeAddress } from "../src/testing.js";
+import { WorkerService } from "../src/v1.js";
 import { type FakeServer, refusal, withFake } from "./fake_server.js";
 import { realServer, unique, within } from "./support.js";
 
@@ -126,12 +127,14 @@ test("each read carries how old its answer may be", async () => {
   const { client } = real;
   const collection = unique("c");
   await client.updateRecord(collection, "r", [field("n").set(1)], { allowMissing: true });
-  const { jobId } = await client.submitJob("film");
+  const { jobId } = await client.submitJob("film", { stages: ["a", "b"].map((name) => ({ name, queue: collection })) });
+  await client.call(WorkerService.method.leaseStages, { workerId: collection, queues: [collection] });
   const first = async (items: AsyncGenerator<unknown, void>) => assert.ok(!(await items.next()).done);
   const reads: Record<string, (maxStalenessMs: number) => Promise<unknown>> = {
     getJob: (maxStalenessMs) => client.getJob(jobId, { maxStalenessMs }),
     listJobs: (maxStalenessMs) => first(client.listJobs("", { maxStalenessMs })),
     listQueues: (maxStalenessMs) => first(client.listQueues({ maxStalenessMs })),
+    listWorkers: (maxStalenessMs) => first(client.listWorkers({ maxStalenessMs })),
     listCollections: (maxStalenessMs) => first(client.listCollections({ maxStalenessMs })),
     getRecord: (maxStalenessMs) => client.getRecord(collection, "r", { maxStalenessMs }),
     listRecords: (maxStalenessMs) => first(client.listRecords(collection, "", { maxStalenessMs })),

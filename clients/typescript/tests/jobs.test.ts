@@ -281,6 +281,19 @@ test("queues are listed with their stages", async () => {
   assert.fail("the queue is missing");
 });
 
+test("workers are listed with what they hold", async () => {
+  const queue = unique("queue");
+  const { jobId } = await real.client.submitJob("film", { stages: [{ name: "a", queue }] });
+  await real.client.call(WorkerService.method.leaseStages, { workerId: queue, queues: [queue] });
+  for await (const { workerId, leaseCount, queues, stages } of real.client.listWorkers()) {
+    if (workerId === queue) {
+      assert.deepEqual([leaseCount, queues, stages.map((stage) => stage.jobId)], [1, [queue], [jobId]]);
+      return;
+    }
+  }
+  assert.fail("the worker is missing");
+});
+
 test("a repeat under the same request id makes no second job", async () => {
   const requestId = crypto.randomUUID();
   const first = await real.client.submitJob("once", { requestId });
