@@ -58,7 +58,8 @@ export function App() {
           <Status />
         </div>
       </header>
-      <main id="main" tabIndex={-1} data-view={place}>
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, and keys must reach that in a view without links. */}
+      <main id="main" tabIndex={0} data-view={place}>
         <View place={place} name={name} />
       </main>
       <Cut />
@@ -88,7 +89,7 @@ function View({ place, name }: { readonly place: string; readonly name: string |
     case "server":
       return <ServerView />;
     default:
-      return <p class="empty">There is no such view.</p>;
+      return <h1 class="empty">There is no such view.</h1>;
   }
 }
 

@@ -3,13 +3,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { JobSchema, JobState, StageState } from "../src/client/gen/interlock/v1/job_pb.js";
+import { JobSchema, JobState } from "../src/client/gen/interlock/v1/job_pb.js";
 import { Board } from "../src/logic/board.js";
 import { marked } from "../src/logic/captions.js";
 import { jobFilter } from "../src/logic/filter.js";
 import { bytes, duration, percent, position, relative, words } from "../src/logic/format.js";
 import { layout, visible } from "../src/logic/graph.js";
-import { bounded, listed, workersOf } from "../src/logic/queues.js";
+import { bounded, listed } from "../src/logic/queues.js";
 import { formatRoute, parseRoute } from "../src/logic/route.js";
 
 test("texts of times and numbers", () => {
@@ -107,20 +107,6 @@ test("the board has the newest jobs first, and follows changes", () => {
   board.take({ type: "removed", job: job("b", 3_000), deleted: true });
   board.take({ type: "caughtUp", jobs: 2 });
   assert.deepEqual([board.ids(""), board.ids("A"), board.isComplete], [["c", "a"], ["a"], true]);
-});
-
-test("workers are those of the stages", () => {
-  const job = create(JobSchema, {
-    jobId: "j",
-    stages: [
-      { name: "b", queue: "q", state: StageState.READY },
-      { name: "c", queue: "q", state: StageState.RUNNING, lease: { workerId: "w" } },
-    ],
-  });
-  assert.deepEqual(
-    workersOf([job]).map(({ name, stages }) => [name, stages.map(({ stage }) => stage.name)]),
-    [["w", ["c"]]],
-  );
 });
 
 test("a list by name goes past empty pages, and says whether it goes on", async () => {

@@ -187,16 +187,13 @@ interface NodeProps {
 
 function Node({ stage, x, y, width, isSelected, onSelect }: NodeProps) {
   const state = StageState[stage.state] ?? "UNSPECIFIED";
-  const attempt = stage.attempt > 1 ? `, attempt ${stage.attempt} of ${stage.maxAttempts}` : "";
   const isRunning = stage.state === StageState.RUNNING;
-  const progress = isRunning ? `, ${percent(stage.progress)}` : "";
   return (
     <button
       type="button"
       class={`node ${state.toLowerCase()}`}
       data-stage={stage.name}
       aria-pressed={isSelected}
-      aria-label={`${stage.name}: ${words(state).toLowerCase()}${attempt}${progress}`}
       style={{ left: `${x}px`, top: `${y}px`, width: `${width}px`, height: `${NODE_HEIGHT}px` }}
       onClick={() => onSelect(stage.name)}
     >

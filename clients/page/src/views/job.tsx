@@ -29,6 +29,7 @@ import {
 } from "../parts/basics.js";
 import { FailureBox } from "../parts/failure.js";
 import { everyFew, useTask } from "../parts/live.js";
+import { Table } from "../parts/table.js";
 import { href, route, setQuery } from "../router.js";
 import { useFrames, useValue } from "../value.js";
 import { Graph } from "./graph.js";
@@ -266,34 +267,32 @@ function Waiting({ job, reason, onSelect }: WaitingProps) {
   }
   return (
     <Panel title="Why stages have not ended">
-      <div class="scroll">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Stage</th>
-              <th scope="col">Reason</th>
-              <th scope="col">Waits for</th>
-              <th scope="col">Until</th>
+      <Table label="Why stages have not ended">
+        <thead>
+          <tr>
+            <th scope="col">Stage</th>
+            <th scope="col">Reason</th>
+            <th scope="col">Waits for</th>
+            <th scope="col">Until</th>
+          </tr>
+        </thead>
+        <tbody>
+          {reason.stages.slice(0, 20).map((stage) => (
+            <tr key={stage.stageName}>
+              <td>
+                <button type="button" class="link" onClick={() => onSelect(stage.stageName)}>
+                  <Text value={stage.stageName} />
+                </button>
+              </td>
+              <td>{words(StageWaitReason[stage.reason])}</td>
+              <td>
+                <Blocker reason={stage.reason} name={stage.blocker} />
+              </td>
+              <td>{stage.untilTime && <Ago at={ms(stage.untilTime)} />}</td>
             </tr>
-          </thead>
-          <tbody>
-            {reason.stages.slice(0, 20).map((stage) => (
-              <tr key={stage.stageName}>
-                <td>
-                  <button type="button" class="link" onClick={() => onSelect(stage.stageName)}>
-                    <Text value={stage.stageName} />
-                  </button>
-                </td>
-                <td>{words(StageWaitReason[stage.reason])}</td>
-                <td>
-                  <Blocker reason={stage.reason} name={stage.blocker} />
-                </td>
-                <td>{stage.untilTime && <Ago at={ms(stage.untilTime)} />}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+          ))}
+        </tbody>
+      </Table>
       {reason.stages.length > 20 && <p class="dim">and {reason.stages.length - 20} more</p>}
     </Panel>
   );

@@ -10,6 +10,7 @@ import { ActiveJobs } from "../parts/active.js";
 import { ask } from "../parts/ask.js";
 import { Ago, Bar, Empty, Facts, Fault, Panel, State, Text } from "../parts/basics.js";
 import { everyFew, useTask } from "../parts/live.js";
+import { Table } from "../parts/table.js";
 import { href, namespace } from "../router.js";
 import { useFrames, useValue } from "../value.js";
 
@@ -54,48 +55,46 @@ function Resources() {
         {resources === undefined || resources.length === 0 ? (
           <Empty>{resources === undefined ? fault === undefined && "Reading resources …" : "No resource."}</Empty>
         ) : (
-          <div class="scroll">
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">Resource</th>
-                  <th scope="col">In use</th>
-                  <th scope="col" class="number">
-                    Permits
+          <Table label="Resources">
+            <thead>
+              <tr>
+                <th scope="col">Resource</th>
+                <th scope="col">In use</th>
+                <th scope="col" class="number">
+                  Permits
+                </th>
+                <th scope="col">Waiting</th>
+                <th scope="col">Breaker</th>
+                <th scope="col" class="number">
+                  Grants
+                </th>
+                <th scope="col">Last change</th>
+              </tr>
+            </thead>
+            <tbody>
+              {resources.map((resource) => (
+                <tr key={resource.name}>
+                  <th scope="row">
+                    <a href={href(["permits", resource.name])}>
+                      <Text value={resource.name} />
+                    </a>
                   </th>
-                  <th scope="col">Waiting</th>
-                  <th scope="col">Breaker</th>
-                  <th scope="col" class="number">
-                    Grants
-                  </th>
-                  <th scope="col">Last change</th>
+                  <td>
+                    <Use resource={resource} />
+                  </td>
+                  <td class="number">{count(resource.permitCount)}</td>
+                  <td>{waiting(resource)}</td>
+                  <td>
+                    <Breaker resource={resource} />
+                  </td>
+                  <td class="number">{count(resource.grantCount)}</td>
+                  <td>
+                    <Ago at={ms(resource.updateTime)} />
+                  </td>
                 </tr>
-              </thead>
-              <tbody>
-                {resources.map((resource) => (
-                  <tr key={resource.name}>
-                    <th scope="row">
-                      <a href={href(["permits", resource.name])}>
-                        <Text value={resource.name} />
-                      </a>
-                    </th>
-                    <td>
-                      <Use resource={resource} />
-                    </td>
-                    <td class="number">{count(resource.permitCount)}</td>
-                    <td>{waiting(resource)}</td>
-                    <td>
-                      <Breaker resource={resource} />
-                    </td>
-                    <td class="number">{count(resource.grantCount)}</td>
-                    <td>
-                      <Ago at={ms(resource.updateTime)} />
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+              ))}
+            </tbody>
+          </Table>
         )}
       </Panel>
     </>
@@ -173,7 +172,7 @@ function ResourceView({ name }: { readonly name: string }) {
         <h1>
           <Text value={name} />
         </h1>
-        {resource !== undefined && <Breaker resource={resource} />}
+        {resource?.policy?.breaker !== undefined && <Breaker resource={resource} />}
         {resource !== undefined && <Reset resource={resource} />}
       </div>
       <Fault text={fault} />
@@ -272,51 +271,49 @@ function Holders({ resource }: { readonly resource: Resource }) {
       {resource.holders.length === 0 ? (
         <Empty>Nobody holds a permit.</Empty>
       ) : (
-        <div class="scroll">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Holder</th>
-                <th scope="col">Mode</th>
-                <th scope="col" class="number">
-                  Amount
+        <Table label="Holders">
+          <thead>
+            <tr>
+              <th scope="col">Holder</th>
+              <th scope="col">Mode</th>
+              <th scope="col" class="number">
+                Amount
+              </th>
+              <th scope="col" class="number">
+                Fencing token
+              </th>
+              <th scope="col">Granted</th>
+              <th scope="col">Expires</th>
+              <th scope="col">
+                <span class="hidden">Actions</span>
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {resource.holders.map((holder) => (
+              <tr key={String(holder.fencingToken)}>
+                <th scope="row">
+                  <Text value={holder.holder} />
                 </th>
-                <th scope="col" class="number">
-                  Fencing token
-                </th>
-                <th scope="col">Granted</th>
-                <th scope="col">Expires</th>
-                <th scope="col">
-                  <span class="hidden">Actions</span>
-                </th>
+                <td>
+                  {words(PermitMode[holder.mode])}
+                  {holder.probe && ", probe"}
+                </td>
+                <td class="number">{count(holder.amount)}</td>
+                <td class="number">{String(holder.fencingToken)}</td>
+                <td>
+                  <Ago at={ms(holder.grantTime)} />
+                </td>
+                <td>{holder.expireTime === undefined ? "with its lease" : <Ago at={ms(holder.expireTime)} />}</td>
+                <td>
+                  <button type="button" class="link" onClick={() => revoke(holder)}>
+                    Revoke<span class="hidden"> the permit of {holder.holder}</span>
+                  </button>
+                </td>
               </tr>
-            </thead>
-            <tbody>
-              {resource.holders.map((holder) => (
-                <tr key={String(holder.fencingToken)}>
-                  <th scope="row">
-                    <Text value={holder.holder} />
-                  </th>
-                  <td>
-                    {words(PermitMode[holder.mode])}
-                    {holder.probe && ", probe"}
-                  </td>
-                  <td class="number">{count(holder.amount)}</td>
-                  <td class="number">{String(holder.fencingToken)}</td>
-                  <td>
-                    <Ago at={ms(holder.grantTime)} />
-                  </td>
-                  <td>{holder.expireTime === undefined ? "with its lease" : <Ago at={ms(holder.expireTime)} />}</td>
-                  <td>
-                    <button type="button" class="link" onClick={() => revoke(holder)}>
-                      Revoke<span class="hidden"> the permit of {holder.holder}</span>
-                    </button>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+            ))}
+          </tbody>
+        </Table>
       )}
     </Panel>
   );
@@ -344,6 +341,9 @@ function Waiters({ resource, active }: { readonly resource: Resource; readonly a
         <p>
           {count(resource.waiterCount)} {resource.waiterCount === 1n ? "caller waits" : "callers wait"} in the queue.
         </p>
+      )}
+      {resource.stagesWaiting && active.isPartial && (
+        <p class="dim">Stages of the 100 oldest jobs that have not ended; there are more jobs.</p>
       )}
       <ul>
         {stages.slice(0, STAGES).map(({ jobId, name }) => (

@@ -1,44 +1,47 @@
-// Queues with their depth, and workers.
+// Queues with their depth, and workers with what they hold.
 import { useMemo } from "preact/hooks";
 import { call } from "../api.js";
 import { AdminService, type GetStatisticsResponse } from "../client/gen/interlock/v1/admin_service_pb.js";
 import { JobService, type Queue } from "../client/gen/interlock/v1/job_service_pb.js";
+import { type WorkerLeases, WorkerService } from "../client/gen/interlock/v1/worker_service_pb.js";
 import { count, ms } from "../logic/format.js";
-import { bounded, type Listed, listed, workersOf } from "../logic/queues.js";
-import { ActiveJobs } from "../parts/active.js";
-import { Ago, Bar, Empty, Facts, Fault, Panel, Text } from "../parts/basics.js";
+import { bounded, type Listed, listed } from "../logic/queues.js";
+import { Ago, Empty, Facts, Fault, Panel, Text } from "../parts/basics.js";
 import { everyFew, useTask } from "../parts/live.js";
-import { href, namespace } from "../router.js";
+import { Table } from "../parts/table.js";
+import { namespace } from "../router.js";
 import { useFrames, useValue } from "../value.js";
+import { WorkersPanel } from "./workers.js";
 
 const READ_MS = 2_000;
-/** Queues that are shown, and pages that are read for them. */
-const QUEUES = 200;
+/** Queues and workers that are shown, and pages that are read for them. */
+const SHOWN = 200;
 const PAGES = 5;
-/** Workers and stages of one worker that are shown. */
-const SHOWN = 100;
-const STAGES = 5;
 
 interface Model {
-  readonly active: ActiveJobs;
   queues: Listed<Queue> | undefined;
+  workers: Listed<WorkerLeases> | undefined;
   statistics: GetStatisticsResponse | undefined;
 }
 
 export function QueuesView() {
   const frames = useFrames();
   const place = useValue(namespace);
-  const model = useMemo<Model>(() => ({ active: new ActiveJobs(), queues: undefined, statistics: undefined }), [place]);
+  const model = useMemo<Model>(() => ({ queues: undefined, workers: undefined, statistics: undefined }), [place]);
   const fault = useTask(
     (signal) =>
       everyFew(READ_MS, signal, async () => {
-        model.queues = await listed(QUEUES, PAGES, async (pageToken) => {
-          const request = { pageSize: QUEUES, pageToken };
+        model.queues = await listed(SHOWN, PAGES, async (pageToken) => {
+          const request = { pageSize: SHOWN, pageToken };
           const page = await call(JobService.method.listQueues, request, signal);
           return { items: page.queues, nextPageToken: page.nextPageToken };
         });
         frames();
-        await model.active.read(signal);
+        model.workers = await listed(SHOWN, PAGES, async (pageToken) => {
+          const request = { pageSize: SHOWN, pageToken };
+          const page = await call(WorkerService.method.listWorkers, request, signal);
+          return { items: page.workers, nextPageToken: page.nextPageToken };
+        });
         frames();
       }),
     [model],
@@ -52,8 +55,7 @@ export function QueuesView() {
       }),
     [model],
   );
-  const { active, queues, statistics } = model;
-  const workers = workersOf(active.jobs.values());
+  const { queues, workers, statistics } = model;
   return (
     <>
       <h1 class="hidden">Queues</h1>
@@ -62,76 +64,51 @@ export function QueuesView() {
         {queues?.isPartial && <p class="dim">The first {count(queues.items.length)} queues; there are more.</p>}
         {queues === undefined || queues.items.length === 0 ? (
           <Empty>
-            {queues === undefined ? fault === undefined && "Reading queues …" : "No stage is ready or running."}
+            {queues === undefined ? fault === undefined && "Reading queues …" : "No stage is ready, waiting or leased."}
           </Empty>
         ) : (
-          <div class="scroll">
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">Queue</th>
-                  <th scope="col" class="number">
-                    Ready
+          <Table label="Queues">
+            <thead>
+              <tr>
+                <th scope="col">Queue</th>
+                <th scope="col" class="number">
+                  Ready
+                </th>
+                <th scope="col">Oldest ready</th>
+                <th scope="col" class="number">
+                  Wait for a permit
+                </th>
+                <th scope="col" class="number">
+                  Leased
+                </th>
+                <th scope="col" class="number">
+                  Delayed
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {queues.items.map((queue) => (
+                <tr key={queue.name}>
+                  <th scope="row">
+                    <Text value={queue.name} />
                   </th>
-                  <th scope="col">Oldest ready</th>
-                  <th scope="col" class="number">
-                    Wait for a permit
-                  </th>
-                  <th scope="col" class="number">
-                    Leased
-                  </th>
+                  <td class="number">{bounded(queue.readyCount, queue.readyCountCapped)}</td>
+                  <td>
+                    <Ago at={ms(queue.oldestReadyTime)} />
+                  </td>
+                  <td class="number">{bounded(queue.waitingCount, queue.waitingCountCapped)}</td>
+                  <td class="number">{bounded(queue.leasedCount, queue.leasedCountCapped)}</td>
+                  <td class="number">{bounded(queue.delayedCount, queue.delayedCountCapped)}</td>
                 </tr>
-              </thead>
-              <tbody>
-                {queues.items.map((queue) => (
-                  <tr key={queue.name}>
-                    <th scope="row">
-                      <Text value={queue.name} />
-                    </th>
-                    <td class="number">{bounded(queue.readyCount, queue.readyCountCapped)}</td>
-                    <td>
-                      <Ago at={ms(queue.oldestReadyTime)} />
-                    </td>
-                    <td class="number">{bounded(queue.waitingCount, queue.waitingCountCapped)}</td>
-                    <td class="number">{bounded(queue.leasedCount, queue.leasedCountCapped)}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+              ))}
+            </tbody>
+          </Table>
         )}
         {statistics !== undefined && (
           <Facts of={[["Workers' calls that wait for work", count(statistics.dispatcher?.waitingPolls ?? 0n)]]} />
         )}
       </Panel>
-      <Panel title={`Workers with leases (${count(workers.length)})`}>
-        {active.isPartial && <p class="dim">Of the 100 oldest jobs that have not ended; there are more.</p>}
-        {workers.length === 0 && <Empty>No worker holds a lease.</Empty>}
-        <div class="scroll">
-          <table>
-            <tbody>
-              {workers.slice(0, SHOWN).map(({ name, stages }) => (
-                <tr key={name}>
-                  <th scope="row">
-                    <Text value={name} />
-                  </th>
-                  <td>
-                    {stages.slice(0, STAGES).map(({ jobId, stage }) => (
-                      <div key={`${jobId} ${stage.name}`} class="inline">
-                        <a href={href(["jobs", jobId], { stage: stage.name })}>
-                          <Text value={jobId} /> · <Text value={stage.name} />
-                        </a>
-                        <Bar share={stage.progress} label={`Progress of ${stage.name}`} />
-                      </div>
-                    ))}
-                    {stages.length > STAGES && <span class="dim">and {stages.length - STAGES} more</span>}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      </Panel>
+      <WorkersPanel workers={workers} isRead={workers !== undefined || fault !== undefined} />
     </>
   );
 }

@@ -9,6 +9,7 @@ import { count } from "../logic/format.js";
 import { bounded, type Listed, listed } from "../logic/queues.js";
 import { Ago, Empty, Fault, Json, Panel, Text } from "../parts/basics.js";
 import { everyFew, useTask } from "../parts/live.js";
+import { Table } from "../parts/table.js";
 import { go, href, namespace, route, setQuery } from "../router.js";
 import { useFrames, useValue } from "../value.js";
 
@@ -70,30 +71,28 @@ function Collections() {
             : "No collection has a record. UpdateRecord creates both."}
         </Empty>
       ) : (
-        <div class="scroll">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Collection</th>
-                <th scope="col" class="number">
-                  Records
+        <Table label="Collections">
+          <thead>
+            <tr>
+              <th scope="col">Collection</th>
+              <th scope="col" class="number">
+                Records
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {found.items.map(({ name, recordCount, recordCountCapped }) => (
+              <tr key={name}>
+                <th scope="row">
+                  <a href={href(["records", name])}>
+                    <Text value={name} />
+                  </a>
                 </th>
+                <td class="number">{bounded(recordCount, recordCountCapped)}</td>
               </tr>
-            </thead>
-            <tbody>
-              {found.items.map(({ name, recordCount, recordCountCapped }) => (
-                <tr key={name}>
-                  <th scope="row">
-                    <a href={href(["records", name])}>
-                      <Text value={name} />
-                    </a>
-                  </th>
-                  <td class="number">{bounded(recordCount, recordCountCapped)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+            ))}
+          </tbody>
+        </Table>
       )}
     </Panel>
   );
@@ -150,25 +149,23 @@ function Collection({ collection }: { readonly collection: string }) {
         {records.length === 0 ? (
           <Empty>{model.isRead ? "No record matches." : fault === undefined && "Reading records …"}</Empty>
         ) : (
-          <div class="scroll">
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">Record</th>
-                  <th scope="col">Fields</th>
-                  <th scope="col" class="number">
-                    Version
-                  </th>
-                  <th scope="col">Last change</th>
-                </tr>
-              </thead>
-              <tbody>
-                {records.map((one) => (
-                  <Row key={one.recordId} record={one} changed={model.changed.get(one.recordId)} />
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <Table label="Records">
+            <thead>
+              <tr>
+                <th scope="col">Record</th>
+                <th scope="col">Fields</th>
+                <th scope="col" class="number">
+                  Version
+                </th>
+                <th scope="col">Last change</th>
+              </tr>
+            </thead>
+            <tbody>
+              {records.map((one) => (
+                <Row key={one.recordId} record={one} changed={model.changed.get(one.recordId)} />
+              ))}
+            </tbody>
+          </Table>
         )}
         <p class="actions">
           {tokens.length > 1 && (
@@ -274,7 +271,7 @@ function Row({ record, changed }: RowProps) {
           <Text value={record.recordId} />
         </button>
       </th>
-      <td>
+      <td class="wide">
         {fields.slice(0, 12).map(([name, value]) => (
           // The version is part of the key, so that a change is shown again each time.
           <span

@@ -10,6 +10,7 @@ import {
 import { bytes, count, duration, durationMs, ms } from "../logic/format.js";
 import { Ago, Empty, Facts, Fault, Lasting, Panel, Text } from "../parts/basics.js";
 import { everyFew, useTask } from "../parts/live.js";
+import { Table } from "../parts/table.js";
 import { useFrames } from "../value.js";
 
 const READ_MS = 2_000;
@@ -152,36 +153,34 @@ function Rpcs({ of }: { readonly of: GetStatisticsResponse }) {
   calls.sort((one, other) => Number(other.all - one.all));
   return (
     <Panel title="Calls since the start">
-      <div class="scroll">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Rpc</th>
-              {["OK", "In progress", "p50", "p90", "p99", "Max"].map((title) => (
-                <th key={title} scope="col" class="number">
-                  {title}
-                </th>
-              ))}
-              <th scope="col">Errors</th>
-            </tr>
-          </thead>
-          <tbody>
-            {calls.map(({ rpc, ok, faults }) => (
-              <tr key={rpc.method}>
-                <th scope="row">{rpc.method.replace("interlock.v1.", "")}</th>
-                <td class="number">{count(ok)}</td>
-                <td class="number">{count(rpc.inFlight)}</td>
-                {[rpc.latency?.p50, rpc.latency?.p90, rpc.latency?.p99, rpc.latency?.max].map((value, index) => (
-                  <td key={index} class="number">
-                    {value === undefined ? "–" : duration(durationMs(value) ?? 0)}
-                  </td>
-                ))}
-                <td>{faults.map(([status, n]) => `${status} ${count(n)}`).join(", ")}</td>
-              </tr>
+      <Table label="Calls">
+        <thead>
+          <tr>
+            <th scope="col">Rpc</th>
+            {["OK", "In progress", "p50", "p90", "p99", "Max"].map((title) => (
+              <th key={title} scope="col" class="number">
+                {title}
+              </th>
             ))}
-          </tbody>
-        </table>
-      </div>
+            <th scope="col">Errors</th>
+          </tr>
+        </thead>
+        <tbody>
+          {calls.map(({ rpc, ok, faults }) => (
+            <tr key={rpc.method}>
+              <th scope="row">{rpc.method.replace("interlock.v1.", "")}</th>
+              <td class="number">{count(ok)}</td>
+              <td class="number">{count(rpc.inFlight)}</td>
+              {[rpc.latency?.p50, rpc.latency?.p90, rpc.latency?.p99, rpc.latency?.max].map((value, index) => (
+                <td key={index} class="number">
+                  {value === undefined ? "–" : duration(durationMs(value) ?? 0)}
+                </td>
+              ))}
+              <td>{faults.map(([status, n]) => `${status} ${count(n)}`).join(", ")}</td>
+            </tr>
+          ))}
+        </tbody>
+      </Table>
     </Panel>
   );
 }
@@ -189,40 +188,38 @@ function Rpcs({ of }: { readonly of: GetStatisticsResponse }) {
 function Loops({ of }: { readonly of: GetStatisticsResponse }) {
   return (
     <Panel title="Background loops">
-      <div class="scroll">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Loop</th>
-              <th scope="col" class="number">
-                Runs
+      <Table label="Background loops">
+        <thead>
+          <tr>
+            <th scope="col">Loop</th>
+            <th scope="col" class="number">
+              Runs
+            </th>
+            <th scope="col" class="number">
+              Failures
+            </th>
+            <th scope="col" class="number">
+              Items
+            </th>
+            <th scope="col">Last run</th>
+          </tr>
+        </thead>
+        <tbody>
+          {of.loops.map((loop) => (
+            <tr key={loop.name}>
+              <th scope="row">
+                <Text value={loop.name} />
               </th>
-              <th scope="col" class="number">
-                Failures
-              </th>
-              <th scope="col" class="number">
-                Items
-              </th>
-              <th scope="col">Last run</th>
+              <td class="number">{count(loop.runs)}</td>
+              <td class={loop.failures > 0n ? "number bad" : "number"}>{count(loop.failures)}</td>
+              <td class="number">{count(loop.items)}</td>
+              <td>
+                <Ago at={ms(loop.lastRunTime)} />
+              </td>
             </tr>
-          </thead>
-          <tbody>
-            {of.loops.map((loop) => (
-              <tr key={loop.name}>
-                <th scope="row">
-                  <Text value={loop.name} />
-                </th>
-                <td class="number">{count(loop.runs)}</td>
-                <td class={loop.failures > 0n ? "number bad" : "number"}>{count(loop.failures)}</td>
-                <td class="number">{count(loop.items)}</td>
-                <td>
-                  <Ago at={ms(loop.lastRunTime)} />
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+          ))}
+        </tbody>
+      </Table>
     </Panel>
   );
 }

@@ -14,6 +14,7 @@ import { Captions, marked } from "../logic/captions.js";
 import { count, duration, durationMs, ms, position, words } from "../logic/format.js";
 import { Ago, Empty, Facts, Fault, Labels, LongText, Panel, State, Text } from "../parts/basics.js";
 import { everyFew, useTask } from "../parts/live.js";
+import { Table } from "../parts/table.js";
 import { href, namespace, route, setQuery } from "../router.js";
 import { useFrames, useValue } from "../value.js";
 
@@ -54,42 +55,40 @@ function Sessions() {
         {sessions === undefined || sessions.length === 0 ? (
           <Empty>{sessions === undefined ? fault === undefined && "Reading sessions …" : "No session."}</Empty>
         ) : (
-          <div class="scroll">
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">Session</th>
-                  <th scope="col">Title</th>
-                  <th scope="col">State</th>
-                  <th scope="col" class="number">
-                    Segments
+          <Table label="Sessions">
+            <thead>
+              <tr>
+                <th scope="col">Session</th>
+                <th scope="col">Title</th>
+                <th scope="col">State</th>
+                <th scope="col" class="number">
+                  Segments
+                </th>
+                <th scope="col">Last change</th>
+              </tr>
+            </thead>
+            <tbody>
+              {sessions.map((session) => (
+                <tr key={session.sessionId}>
+                  <th scope="row">
+                    <a href={href(["sessions", session.sessionId])}>
+                      <Text value={session.sessionId} />
+                    </a>
                   </th>
-                  <th scope="col">Last change</th>
+                  <td class="wide">
+                    <Text value={session.title} /> <Labels of={session.labels} />
+                  </td>
+                  <td>
+                    <State name={SessionState[session.state]} />
+                  </td>
+                  <td class="number">{count(session.segmentCount)}</td>
+                  <td>
+                    <Ago at={ms(session.updateTime)} />
+                  </td>
                 </tr>
-              </thead>
-              <tbody>
-                {sessions.map((session) => (
-                  <tr key={session.sessionId}>
-                    <th scope="row">
-                      <a href={href(["sessions", session.sessionId])}>
-                        <Text value={session.sessionId} />
-                      </a>
-                    </th>
-                    <td>
-                      <Text value={session.title} /> <Labels of={session.labels} />
-                    </td>
-                    <td>
-                      <State name={SessionState[session.state]} />
-                    </td>
-                    <td class="number">{count(session.segmentCount)}</td>
-                    <td>
-                      <Ago at={ms(session.updateTime)} />
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+              ))}
+            </tbody>
+          </Table>
         )}
       </Panel>
     </>
@@ -271,13 +270,13 @@ function Speech({ captions, language, isLive }: SpeechProps) {
   return (
     <Panel title={isLive ? "Live captions" : "Captions"} tools={tools}>
       {all.length === 0 && <Empty>Nothing was said yet.</Empty>}
-      <div class="speech" ref={frame} onScroll={onScroll}>
+      <div class="speech" ref={frame} onScroll={onScroll} role="log" aria-live="off" aria-label="Captions">
         {all.length > size && (
           <button type="button" class="link" onClick={() => setSize(size + 5 * SHOWN)}>
             Show earlier ones ({count(all.length - size)})
           </button>
         )}
-        <ul class="captions" role="log" aria-live="off" aria-label="Captions">
+        <ul class="captions">
           {shown.map((segment) => (
             <Caption key={segment.key} segment={segment} />
           ))}
@@ -316,34 +315,32 @@ function Speakers({ sessionId, size }: { readonly sessionId: string; readonly si
   return (
     <Panel title="Speakers">
       <Fault text={fault} />
-      <div class="scroll">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Speaker</th>
-              <th scope="col" class="number">
-                Segments
+      <Table label="Speakers">
+        <thead>
+          <tr>
+            <th scope="col">Speaker</th>
+            <th scope="col" class="number">
+              Segments
+            </th>
+            <th scope="col" class="number">
+              Words
+            </th>
+            <th scope="col">Spoken</th>
+          </tr>
+        </thead>
+        <tbody>
+          {statistics?.speakers.slice(0, 50).map((speaker) => (
+            <tr key={speaker.speaker}>
+              <th scope="row">
+                <Text value={speaker.speaker || "not known"} />
               </th>
-              <th scope="col" class="number">
-                Words
-              </th>
-              <th scope="col">Spoken</th>
+              <td class="number">{count(speaker.segmentCount)}</td>
+              <td class="number">{count(speaker.wordCount)}</td>
+              <td>{duration(durationMs(speaker.spoken) ?? 0)}</td>
             </tr>
-          </thead>
-          <tbody>
-            {statistics?.speakers.slice(0, 50).map((speaker) => (
-              <tr key={speaker.speaker}>
-                <th scope="row">
-                  <Text value={speaker.speaker || "not known"} />
-                </th>
-                <td class="number">{count(speaker.segmentCount)}</td>
-                <td class="number">{count(speaker.wordCount)}</td>
-                <td>{duration(durationMs(speaker.spoken) ?? 0)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+          ))}
+        </tbody>
+      </Table>
     </Panel>
   );
 }

@@ -1,5 +1,5 @@
 // One stage of a job.
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { call } from "../api.js";
 import { type Job, type Stage, StageState } from "../client/gen/interlock/v1/job_pb.js";
 import { type JobEvent, JobService } from "../client/gen/interlock/v1/job_service_pb.js";
@@ -9,6 +9,7 @@ import { ask } from "../parts/ask.js";
 import { Ago, Bar, Facts, Fault, Json, Lasting, LongText, Panel, StageStateTag, Text } from "../parts/basics.js";
 import { FailureBox } from "../parts/failure.js";
 import { useTask } from "../parts/live.js";
+import { useNarrow } from "../parts/narrow.js";
 import { href } from "../router.js";
 
 interface StagePanelProps {
@@ -30,6 +31,14 @@ export function StagePanel({ job, stage, events, close, changed }: StagePanelPro
     },
     [job.jobId, stage.name, stage.state, job.run],
   );
+  // On a phone it is below the graph, out of sight.
+  const frame = useRef<HTMLDivElement>(null);
+  const isNarrow = useNarrow();
+  useEffect(() => {
+    if (isNarrow && stage.name !== "") {
+      frame.current?.scrollIntoView({ block: "start" });
+    }
+  }, [isNarrow, stage.name]);
   const replay = () =>
     ask({
       title: "Replay from this stage?",
@@ -55,19 +64,21 @@ export function StagePanel({ job, stage, events, close, changed }: StagePanelPro
   );
   const artifacts = stage.artifacts ?? whole?.artifacts;
   return (
-    <Panel title={`Stage ${stage.name}`} tools={tools}>
-      <p class="inline">
-        <StageStateTag state={stage.state} />
-        {stage.state === StageState.RUNNING && <Bar share={stage.progress} label={`Progress of ${stage.name}`} />}
-      </p>
-      <Fault text={fault} />
-      {stage.message !== "" && <LongText value={stage.message} />}
-      <StageFacts stage={stage} />
-      <FailureBox failure={stage.failure} title="Last failure" />
-      <Attempts stage={stage} events={events} />
-      <Document title="Artifacts" value={artifacts} isOpen />
-      <Document title="Input" value={whole?.input} />
-    </Panel>
+    <div ref={frame}>
+      <Panel title={`Stage ${stage.name}`} tools={tools}>
+        <p class="inline">
+          <StageStateTag state={stage.state} />
+          {stage.state === StageState.RUNNING && <Bar share={stage.progress} label={`Progress of ${stage.name}`} />}
+        </p>
+        <Fault text={fault} />
+        {stage.message !== "" && <LongText value={stage.message} />}
+        <StageFacts stage={stage} />
+        <FailureBox failure={stage.failure} title="Last failure" />
+        <Attempts stage={stage} events={events} />
+        <Document title="Artifacts" value={artifacts} isOpen />
+        <Document title="Input" value={whole?.input} />
+      </Panel>
+    </div>
   );
 }
 

@@ -1,0 +1,52 @@
+// A large fleet on the page, in Chromium, against the real server.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { startServer, type TestServer } from "../../typescript/src/test_server.js";
+import { assertQuiet, browser, rpc } from "./support.js";
+
+const WORKERS = 200;
+const LEASES = 25;
+const chromium = browser();
+let server: TestServer;
+
+before(async () => {
+  server = await startServer();
+});
+
+after(async () => {
+  await server?.stop();
+});
+
+test("200 workers with 5,000 jobs are listed with all that they hold", async () => {
+  const { address } = server;
+  for (let batch = 0; batch < (WORKERS * LEASES) / 1_000; batch += 1) {
+    const jobs = Array.from({ length: 1_000 }, (_, n) => ({
+      jobId: `job-${batch}-${n}`,
+      kind: "many",
+      stages: [{ name: "main", queue: `queue-${n % 10}` }],
+    }));
+    await rpc(address, "JobService/BatchSubmitJobs", { jobs });
+  }
+  const queues = Array.from({ length: 10 }, (_, n) => `queue-${n}`);
+  for (let n = 0; n < WORKERS; n += 1) {
+    const request = { workerId: `worker-${n}`, queues, maxStages: LEASES, wait: "5s" };
+    const { leases = [] } = await rpc(address, "WorkerService/LeaseStages", request);
+    assert.equal(leases.length, LEASES, `worker-${n}`);
+  }
+  const opened = await chromium.open(address, "#/queues");
+  await opened.shows("worker-99");
+  const rows = await opened.page.$$eval('section[aria-label="Workers"] tbody tr', (all) =>
+    all.map((row) => [...row.children].slice(0, 2).map((cell) => cell.textContent)),
+  );
+  const expected = Array.from({ length: WORKERS }, (_, n) => [`worker-${n}`, String(LEASES)]).sort();
+  assert.deepEqual(rows, expected);
+  assert.doesNotMatch(await opened.page.evaluate(() => document.body.innerText), /there are more|more than/);
+  const leased = await opened.page.$$eval('section[aria-label="Queues"] tbody tr', (all) =>
+    all.map((row) => row.children[4]?.textContent),
+  );
+  assert.deepEqual(
+    leased,
+    queues.map(() => String((WORKERS * LEASES) / 10)),
+  );
+  assertQuiet(opened);
+});
