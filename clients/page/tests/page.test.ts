@@ -23,13 +23,13 @@ const FILM = [
 ];
 
 test("a job is seen from its submit to its success without a reload", async () => {
-  const opened = await chromium.open(server.address);
+  const opened = await chromium.open(server.address, "#/jobs?kind=seen");
   const { page, shows, go } = opened;
   await page.evaluate(() => {
     document.body.dataset.loaded = "once";
   });
   await shows("No job matches");
-  await rpc(server.address, "JobService/SubmitJob", { jobId: "film-1", kind: "film", stages: FILM });
+  await rpc(server.address, "JobService/SubmitJob", { jobId: "film-1", kind: "seen", stages: FILM });
   await shows(/film-1\s+Pending/);
   await go("#/jobs/film-1");
   await shows("Blocked", '[data-stage="render"]');
@@ -262,7 +262,10 @@ test("queues and collections are listed with their numbers", async () => {
           ?.join(" | "),
       name,
     );
-  assert.match((await cells("counted")) ?? "", /^counted \| 2 \| (now|\d s ago) \| 0 \| 1$/);
+  assert.match((await cells("counted")) ?? "", /^counted \| 2 \| (now|\d s ago) \| 0 \| 1 \| 0$/);
+  await shows("counter");
+  const [held, first] = [await cells("counter"), /^counter \| 1 \| (now|\d s ago) \| (now|\d s ago) \| in 1 min \| /];
+  assert.match(held ?? "", new RegExp(`${first.source}counted · (one|two|three)0 %$`));
   for (const recordId of ["a", "b", "c"]) {
     const operations = [{ field: "n", set: 1 }];
     await rpc(address, "RecordService/UpdateRecord", {
@@ -315,22 +318,44 @@ test("with --auth required the page asks for a key, keeps it for the tab, and sa
   }
 });
 
-// What it visits is left by the tests before.
+/** Something wide in each view: names and texts of the largest size, which cannot be broken at a space. */
+async function fillWide(address: string): Promise<{ name: string; text: string }> {
+  const [name, text] = ["x".repeat(128), "y".repeat(200)];
+  const permits = [{ resource: name }];
+  const stages = [{ name, queue: name, permits }];
+  await rpc(address, "PermitService/AcquirePermit", { claims: permits, holder: text.slice(0, 128), ttl: "600s" });
+  await rpc(address, "JobService/SubmitJob", { jobId: name, kind: name, labels: { a: text }, stages });
+  await rpc(address, "JobService/SubmitJob", { jobId: "held", kind: "film", stages: [{ name, queue: "wide" }] });
+  await rpc(address, "WorkerService/LeaseStages", { workerId: name, queues: ["wide"] });
+  const operations = [{ field: name.slice(0, 60), set: text }];
+  await rpc(address, "RecordService/UpdateRecord", {
+    collection: name,
+    recordId: name,
+    allowMissing: true,
+    operations,
+  });
+  await rpc(address, "TimelineService/CreateSession", { sessionId: name, title: text });
+  const segment = { key: name, kind: "SEGMENT_KIND_TRANSCRIPT", start: "1s", speaker: name, text };
+  await rpc(address, "TimelineService/AppendSegments", { sessionId: name, segments: [segment] });
+  return { name, text };
+}
+
 test("no view scrolls sideways on a phone", async () => {
   const { address } = server;
-  await rpc(address, "JobService/SubmitJob", { jobId: "x".repeat(128), kind: "film", labels: { a: "y".repeat(200) } });
+  const { name, text } = await fillWide(address);
   const opened = await chromium.open(address);
   const { page, shows, go } = opened;
   await page.setViewport({ width: 360, height: 740 });
   const places: [hash: string, shown: string][] = [
-    ["#/jobs", "xxxx"],
-    [`#/jobs/${"x".repeat(128)}?stage=main`, "Stage main"],
-    ["#/queues", "Workers with leases"],
-    ["#/permits", "tts"],
-    ["#/permits/tts", "Holders"],
-    ["#/records/scenes?record=scene-1", "Record scene-1"],
-    ["#/sessions", "meeting"],
-    ["#/sessions/meeting", "Good morning"],
+    ["#/jobs", name],
+    [`#/jobs/${name}?stage=${name}`, `Stage ${name}`],
+    ["#/queues", "Last renewal"],
+    ["#/permits", name],
+    [`#/permits/${name}`, "Holders"],
+    ["#/records", name],
+    [`#/records/${name}?record=${name}`, `Record ${name}`],
+    ["#/sessions", text],
+    [`#/sessions/${name}`, text],
     ["#/server", "Background loops"],
   ];
   for (const [hash, shown] of places) {
