@@ -225,7 +225,7 @@ media:
 	$(call debian,command -v ffmpeg && command -v ffprobe,ffmpeg,the film of the demo)
 
 chromium:
-	$(call debian,command -v chromium,chromium,the tests of the page)
+	$(call debian,command -v chromium && command -v certutil,chromium libnss3-tools,the tests of the page)
 
 python:
 	$(call debian,$(PYTHON) -c 'import ensurepip$(comma) venv',python3 python3-venv,the Python client)

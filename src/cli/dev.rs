@@ -137,17 +137,18 @@ fn banner(
         |metrics| format!("http://{metrics}/metrics (also /healthz, /readyz)"),
     );
     let job = r#"'{"kind":"video","stages":[{"name":"voice"},{"name":"render","depends_on":["voice"]}]}'"#;
-    let (how, flags, trust) = match encryption {
-        Encryption::Plaintext => ("plaintext", "-plaintext".to_owned(), String::new()),
-        Encryption::Certificate => ("TLS", String::new(), String::new()),
+    let (how, scheme, flags, trust) = match encryption {
+        Encryption::Plaintext => ("plaintext", "http", "-plaintext".to_owned(), String::new()),
+        Encryption::Certificate => ("TLS", "https", String::new(), String::new()),
         Encryption::OwnAuthority(path) => {
             let path = path.display();
             let trust = format!(
                 "  trust  {path}
          interlock and Python: export INTERLOCK_SERVER=https://{address} INTERLOCK_CA={path}
+         Chromium on Linux: certutil -A -d sql:$HOME/.pki/nssdb -n interlock-dev -t C,, -i {path}
 "
             );
-            ("TLS", format!("-cacert {path}"), trust)
+            ("TLS", "https", format!("-cacert {path}"), trust)
         }
     };
     format!(
@@ -155,6 +156,7 @@ fn banner(
 Interlock {version} is ready.
 
   gRPC   {address} ({how}, reflection on)
+  page   {scheme}://{address}/
 {trust}  auth   {auth}
   stats  {metrics}
   data   {data_dir} ({fate})
@@ -206,11 +208,13 @@ mod tests {
         assert_eq!(text.lines().next(), Some("listening on 127.0.0.1:4000"));
         assert!(text.contains("/data (kept") && text.contains("auth   off: every program"), "{text}");
         assert!(text.contains("http://127.0.0.1:4000/metrics"), "{text}");
+        assert!(text.contains("  page   http://127.0.0.1:4000/\n"), "{text}");
         let count = |label: &str| text.lines().filter(|line| line.starts_with(label)).count();
-        assert_eq!(["  gRPC   ", "  auth   ", "  stats  ", "  data   "].map(count), [1; 4], "{text}");
+        assert_eq!(["  gRPC   ", "  page   ", "  auth   ", "  stats  ", "  data   "].map(count), [1; 5], "{text}");
         let own = banner(listening, &config, Path::new("/data"), false, Encryption::OwnAuthority(Path::new("/ca.pem")));
         assert!(own.contains("grpcurl -cacert /ca.pem 127.0.0.1:4000 list"), "{own}");
         assert!(own.contains("INTERLOCK_SERVER=https://127.0.0.1:4000 INTERLOCK_CA=/ca.pem"), "{own}");
+        assert!(own.contains("  page   https://127.0.0.1:4000/\n") && own.contains("-t C,, -i /ca.pem\n"), "{own}");
         assert!(text.contains(r#"-d '{"job_id":"THE JOB ID"}'"#), "{text}");
     }
 }
