@@ -2,13 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// Fewer stalls and less fragmentation than the system's allocator under many short-lived messages.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     interlock::failpoint::read_environment();
-    interlock::cli::Cli::parse().run()
+    interlock::cli::main()
 }

@@ -317,6 +317,19 @@ pub fn on_signals() -> std::io::Result<CancellationToken> {
     Ok(shutdown)
 }
 
+/// Cancels a token when the standard input ends, or cannot be read.
+///
+/// # Errors
+/// When there is no thread for it.
+pub fn on_end_of_stdin(token: CancellationToken) -> std::io::Result<()> {
+    // Not one of the runtime, which would wait for it at its end.
+    let read = move || {
+        let _ended = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        token.cancel();
+    };
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(read).map(drop)
+}
+
 async fn either(one: &mut Signal, other: &mut Signal) {
     tokio::select! {
         _ = one.recv() => {}

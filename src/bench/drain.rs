@@ -177,7 +177,7 @@ impl Worker {
         let begin = proto::WorkBegin {
             worker_id: format!("bench-{}", self.i),
             queues: vec![self.queue.clone()],
-            lease_duration: None,
+            ..Default::default()
         };
         let first = proto::WorkRequest { begin: Some(begin), capacity: Some(CAPACITY), ..Default::default() };
         requests.send(first).await?;

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::address::{Address, KeyedChannel};
 use super::compare;
 use super::load::{channels, closed_loop};
-use super::report::Row;
+use super::report::{Row, remark};
 use super::servers::Server;
 use super::settings::BenchSettings;
 use super::watchers::Watchers;
@@ -104,7 +104,7 @@ impl Scene<'_> {
             ..Row::blank(&self.name, "interlock", self.watchers)
         };
         let (received, skipped) = (watchers.received(), watchers.skipped());
-        eprintln!("{}: {received} changes received, {skipped} versions merged into later ones", self.name);
+        remark(format!("{}: {received} changes received, {skipped} versions merged into later ones", self.name));
         watchers.end().await?;
         Ok(row)
     }
@@ -169,7 +169,7 @@ async fn idle(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let per_watcher = server.resident_bytes().saturating_sub(before) / MANY as u64;
     watchers.end().await?;
-    eprintln!("an idle watcher takes {:.1} KiB of the server's memory", per_watcher as f64 / 1024.0);
+    remark(format!("an idle watcher takes {:.1} KiB of the server's memory", per_watcher as f64 / 1024.0));
     Ok(Row { memory_bytes: server.memory_bytes(), ..Row::blank("idle watchers", "interlock", MANY) })
 }
 
@@ -192,12 +192,14 @@ async fn deaf(settings: &BenchSettings, server: &Server, prefix: &str) -> anyhow
         drop(crowd);
     }
     let grown = server.resident_bytes().saturating_sub(before);
-    eprintln!("with {DEAF} watchers who never read the server's memory grew by {} MiB", grown >> 20);
+    remark(format!("with {DEAF} watchers who never read the server's memory grew by {} MiB", grown >> 20));
     watchers.end().await?;
     let rows = runs.map(|mut runs| {
         runs.sort_by_key(|(_, p99_us, _)| *p99_us);
         let (per_second, p99_us, news_us) = runs[runs.len() / 2];
-        eprintln!("updates per second {per_second:.0}, their p99 {p99_us} µs, that of news to the others {news_us} µs");
+        remark(format!(
+            "updates per second {per_second:.0}, their p99 {p99_us} µs, that of news to the others {news_us} µs"
+        ));
         Row { per_second, p99_us, memory_bytes: server.memory_bytes(), ..Row::blank("updates", "interlock", SENDING) }
     });
     let [mut alone, mut beside] = rows;
@@ -241,7 +243,7 @@ async fn reconnect(server: &Server, prefix: &str) -> anyhow::Result<Row> {
     watchers.until_all_at(newest).await?;
     let took = began.elapsed();
     let reads = histories_read(channel).await? - reads;
-    eprintln!("{MANY} watchers resumed over {MISSED} changes in {took:.2?} with {reads} reads of history");
+    remark(format!("{MANY} watchers resumed over {MISSED} changes in {took:.2?} with {reads} reads of history"));
     let row = Row {
         per_second: watchers.received() as f64 / took.as_secs_f64(),
         memory_bytes: server.memory_bytes(),

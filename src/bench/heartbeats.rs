@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::compare::{Scene, row};
 use super::load::{Sample, channels, closed_loop, micros};
-use super::report::Row;
+use super::report::{Row, remark};
 use crate::proto;
 use crate::proto::job_service_client::JobServiceClient;
 use crate::proto::worker_service_client::WorkerServiceClient;
@@ -171,7 +171,7 @@ async fn open_loop(
 fn report(workload: &str, in_flight: usize, runs: &[&super::compare::MeasuredRun], failures: &Failures) -> Row {
     let row = row(workload, "interlock", in_flight, runs);
     let cores = |us: f64| us * row.per_second / 1e4;
-    eprintln!(
+    remark(format!(
         "{workload}: {:.0} renewals/s in calls of {PER_CALL}, p50 {:.1} ms, p99 {:.1} ms; {} calls refused so far; server {:.0} % and Postgres {:.0} % of \
          a core, {:.0} transactions/s",
         row.per_second,
@@ -181,6 +181,6 @@ fn report(workload: &str, in_flight: usize, runs: &[&super::compare::MeasuredRun
         cores(row.server_cpu_us),
         cores(row.postgres_cpu_us),
         row.commits * row.per_second,
-    );
+    ));
     row
 }

@@ -20,7 +20,7 @@ use tower::{Layer, Service, service_fn};
 use super::address::{Address, KeyedChannel};
 use super::compare::Scene;
 use super::load::{Sample, channels, micros};
-use super::report::Row;
+use super::report::{Row, remark};
 use super::servers::Server;
 use crate::admission::{ClassRate, ClientRates, Methods, Peer, RateLimiter, Response, rate_limit};
 use crate::proto;
@@ -64,7 +64,10 @@ struct Outcome {
 
 pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let (none, layer) = (cost(false).await, cost(true).await);
-    eprintln!("limits: the layer costs {:.0} ns a call ({layer:.0} ns with it, {none:.0} ns without)", layer - none);
+    remark(format!(
+        "limits: the layer costs {:.0} ns a call ({layer:.0} ns with it, {none:.0} ns without)",
+        layer - none
+    ));
     let rate = format!("{RATE}/s");
     let flags = [("--rate-limit-write", &*rate), ("--rate-limit-essential", &*rate)];
     let own = match (&scene.settings.database_url, &scene.settings.target) {
@@ -261,7 +264,7 @@ fn report(multiple: f64, loud: &[Outcome], well: &[Outcome]) -> Row {
     let (loud_accepted, loud_refused) =
         (sorted(loud, &|outcome| &outcome.latencies), sorted(loud, &|outcome| &outcome.refusals));
     let ms = |micros: u32| f64::from(micros) / 1_000.0;
-    eprintln!(
+    remark(format!(
         "limits {multiple}×: {} clients, each got {:.1} to {:.1} % of what it may have; {accepted} accepted, {} refused, {} failed, {} heartbeats \
          refused; {} honest clients: {} accepted, {} refused, {} failed, p50 {:.1} ms, p99 {:.1} ms; of the others p99 {:.1} ms, of refusals {:.1} ms",
         loud.len(),
@@ -278,7 +281,7 @@ fn report(multiple: f64, loud: &[Outcome], well: &[Outcome]) -> Row {
         ms(honest.quantile(0.99)),
         ms(loud_accepted.quantile(0.99)),
         ms(loud_refused.quantile(0.99)),
-    );
+    ));
     let took = loud.first().map_or(1.0, |outcome| outcome.took.as_secs_f64());
     Row {
         per_second: accepted as f64 / took,

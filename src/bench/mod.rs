@@ -48,24 +48,28 @@ pub use servers::Demands;
 use servers::Pair;
 pub use settings::{BenchSettings, Workload};
 
+/// Writes a part of the report for its reader.
+pub type Print = fn(&[u8]) -> anyhow::Result<()>;
+
 /// Runs one workload and prints the report.
 ///
 /// # Errors
-/// If a server cannot be started, or if the stored data does not match the acknowledged calls.
-pub async fn run(mut settings: BenchSettings) -> anyhow::Result<()> {
+/// If a server cannot be started, if the stored data does not match the acknowledged calls, or if the report cannot be printed.
+pub async fn run(mut settings: BenchSettings, print: Print) -> anyhow::Result<()> {
     let rows = match &settings.target {
         Some(target) => {
             let pair = Pair::beside(target, settings.database_url.as_deref()).await?;
-            measure(&settings, pair, None).await?
+            measure(&settings, pair, None, print).await?
         }
-        None => on_our_own(&mut settings).await?,
+        None => on_our_own(&mut settings, print).await?,
     };
-    report::print(&rows, settings.json);
-    Ok(())
+    let mut report = Vec::new();
+    report::write(&mut report, &rows, settings.json)?;
+    print(&report)
 }
 
 /// Runs with a Postgres and servers of its own.
-async fn on_our_own(settings: &mut BenchSettings) -> anyhow::Result<Vec<Row>> {
+async fn on_our_own(settings: &mut BenchSettings, print: Print) -> anyhow::Result<Vec<Row>> {
     settings.postgres.durability = Durability::Full;
     settings.postgres.settings.extend(postgres_settings(settings.slow_fsync));
     anyhow::ensure!(
@@ -77,14 +81,19 @@ async fn on_our_own(settings: &mut BenchSettings) -> anyhow::Result<Vec<Row>> {
     settings.database_url = Some(url.clone());
     let measured = async {
         let pair = Pair::start(&url, postgres.pid(), settings.demands).await?;
-        measure(settings, pair, Some(postgres.data_dir())).await
+        measure(settings, pair, Some(postgres.data_dir()), print).await
     };
     let measured = measured.await;
     postgres.stop().await;
     measured
 }
 
-async fn measure(settings: &BenchSettings, pair: Pair, data_dir: Option<&Path>) -> anyhow::Result<Vec<Row>> {
+async fn measure(
+    settings: &BenchSettings,
+    pair: Pair,
+    data_dir: Option<&Path>,
+    print: Print,
+) -> anyhow::Result<Vec<Row>> {
     let database = match &settings.database_url {
         Some(url) => Some(Database::connect(url).await?),
         None => None,
@@ -96,7 +105,9 @@ async fn measure(settings: &BenchSettings, pair: Pair, data_dir: Option<&Path>) 
     };
     if !settings.json {
         let probe = data_dir.map(database::probe_fdatasync).transpose()?;
-        report::heading(&durable, probe.as_deref());
+        let mut heading = Vec::new();
+        report::heading(&mut heading, &durable, probe.as_deref())?;
+        print(&heading)?;
     }
     let name = format!("bench-{:08x}", rand::random::<u32>());
     let scene = Scene { settings, pair, database, name };

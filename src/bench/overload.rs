@@ -22,7 +22,7 @@ use super::address::KeyedChannel;
 use super::compare::Scene;
 use super::encoded::{EncodedRequest, call};
 use super::load::{Sample, channels, closed_loop, micros};
-use super::report::Row;
+use super::report::{Row, remark};
 use crate::proto;
 
 /// Number of stages of each submitted job.
@@ -122,7 +122,7 @@ fn report(
     let accepted = sorted(answered, |code| code == Code::Ok);
     let good = accepted.calls as f64 / took.as_secs_f64();
     let accepted = Sample { took, ..accepted };
-    eprintln!(
+    remark(format!(
         "overload {multiple}×: {rate:.0} submits/s offered, {:.0}/s sent; {good:.0}/s accepted within {:.0} ms (p99 {:.0}); {} refused within {:.0} ms \
          (p99 {:.0}), {failed} failed otherwise",
         answered.len() as f64 / took.as_secs_f64(),
@@ -131,7 +131,7 @@ fn report(
         refused.calls,
         ms(&refused, 1.0),
         ms(&refused, 0.99),
-    );
+    ));
     seen.print();
     Row {
         ratio: Some(good / peak.per_second()),

@@ -1,5 +1,7 @@
 //! Report of a bench: a table for people, or JSON for programs.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
 /// One row of the report.
@@ -72,38 +74,50 @@ struct Document<'a> {
     rows: &'a [Row],
 }
 
-/// Prints the conditions of the measurement.
-pub fn heading(settings: &[(String, String)], probe: Option<&str>) {
+/// Writes a line about a run to the standard error. Nothing happens if it is closed.
+pub fn remark(line: impl AsRef<str>) {
+    let _closed = writeln!(io::stderr().lock(), "{}", line.as_ref());
+}
+
+/// Writes the conditions of the measurement.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn heading(out: &mut impl Write, settings: &[(String, String)], probe: Option<&str>) -> io::Result<()> {
     let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     if !settings.is_empty() {
-        println!("Postgres: {}", settings.join(" "));
+        writeln!(out, "Postgres: {}", settings.join(" "))?;
     }
     match probe {
         Some(probe) => {
-            println!("fdatasync of 8 KiB: {probe}; {cores} cores, shared by load generator, server and Postgres");
+            writeln!(out, "fdatasync of 8 KiB: {probe}; {cores} cores, shared by load generator, server and Postgres")
         }
-        None => println!("a server that ran before; the load generator has {cores} cores, CPU and memory are not seen"),
+        None => {
+            writeln!(out, "a server that ran before; the load generator has {cores} cores, CPU and memory are not seen")
+        }
     }
 }
 
-/// Prints the rows as a table or as JSON.
-pub fn print(rows: &[Row], json: bool) {
+/// Writes the rows as a table or as JSON.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn write(out: &mut impl Write, rows: &[Row], json: bool) -> io::Result<()> {
     if json {
-        match serde_json::to_string_pretty(&Document { rows }) {
-            Ok(text) => println!("{text}"),
-            Err(error) => eprintln!("the figures cannot be printed: {error}"),
-        }
-        return;
+        let text = serde_json::to_string_pretty(&Document { rows }).map_err(io::Error::other)?;
+        return writeln!(out, "{text}");
     }
-    println!(
+    writeln!(
+        out,
         "{:<22} {:<12} {:>6} {:>9} {:>8} {:>8} {:>8} {:>8} {:>7} {:>8} {:>6}  spread",
         "workload", "variant", "flight", "per s", "p50 µs", "p99 µs", "srv µs", "pg µs", "WAL B", "commits", "ratio"
-    );
+    )?;
     for row in rows {
         let ratio = row.ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
         let spread = row.spread.map_or("–".to_owned(), |(least, most)| format!("{least:.2}–{most:.2}"));
-        println!(
+        writeln!(
+            out,
             "{:<22} {:<12} {:>6} {:>9.0} {:>8} {:>8} {:>8.1} {:>8.1} {:>7.0} {:>8.3} {:>6}  {}",
             row.workload,
             row.variant,
@@ -117,18 +131,20 @@ pub fn print(rows: &[Row], json: bool) {
             row.commits,
             ratio,
             spread
-        );
+        )?;
     }
     for row in rows {
         if let Some(unfairness) = row.unfairness {
-            println!(
+            writeln!(
+                out,
                 "{}, {} in flight, {}: longest wait / mean {unfairness:.1}",
                 row.workload, row.in_flight, row.variant
-            );
+            )?;
         }
     }
     let memory = rows.iter().filter(|row| row.variant == "interlock").map(|row| row.memory_bytes).max().unwrap_or(0);
     if memory > 0 {
-        println!("server memory at most {} MiB", memory >> 20);
+        writeln!(out, "server memory at most {} MiB", memory >> 20)?;
     }
+    Ok(())
 }

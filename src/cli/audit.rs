@@ -8,7 +8,7 @@ use super::admin::{Admin, AdminAccess};
 use super::failure::EXIT_CODES;
 use super::json;
 use super::output::Output;
-use super::text::{say, table, time, width};
+use super::text::{note, say, table, time, width};
 use crate::proto::{AuditEvent, ListAuditEventsRequest, ListAuditEventsResponse};
 
 /// Page size of the list.
@@ -81,7 +81,7 @@ impl List {
             say(line)?;
         }
         if !found.next_page_token.is_empty() {
-            eprintln!("there are more: --limit is {}", self.limit);
+            note(format!("there are more: --limit is {}", self.limit));
         }
         Ok(())
     }

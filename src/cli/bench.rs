@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::client::{Credentials, endpoint};
 use super::failure::Failed;
 use super::flags::DatabaseFlag;
+use super::text::{announce, say_bytes};
 use crate::bench::{Address, BenchSettings, Demands, Workload, run, serve_baseline, serve_broadcast};
 use crate::config::{Config, DatabaseUrl, Host, Overrides};
 use crate::dev::{Durability, PostgresOptions, Storage};
@@ -165,7 +166,7 @@ impl How {
             demands: Demands { tls: self.tls, key: self.require_key },
             database_url: self.database.map(|url| url.expose().to_owned()),
         };
-        run(settings).await
+        run(settings, |report| Ok(say_bytes(report)?)).await
     }
 }
 
@@ -183,7 +184,7 @@ impl Baseline {
     async fn run(self, with_database: bool) -> anyhow::Result<()> {
         let config = Config::load(&self.settings, self.database.database_url.as_ref())?;
         telemetry::start(&config.log, config.log_format)?;
-        let announce = |address| println!("listening on {address}");
+        let announce = |address| announce(format!("listening on {address}"));
         if !with_database {
             return serve_broadcast(&config, announce).await;
         }

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::failure::Failed;
 use super::output::Output;
+use super::text::note;
 use crate::proto::admin_service_client::AdminServiceClient;
 use crate::proto::job_service_client::JobServiceClient;
 use crate::proto::permit_service_client::PermitServiceClient;
@@ -191,7 +192,7 @@ impl ApiClient {
         if let Ok(answer) = tokio::time::timeout(SILENCE, &mut call).await {
             return answer;
         }
-        eprintln!("waiting for {} to respond", self.server);
+        note(format!("waiting for {} to respond", self.server));
         call.await
     }
 }
@@ -219,7 +220,7 @@ pub fn endpoint(
         None => endpoint,
     };
     if authorization.is_some() && !is_secure && !is_loopback(endpoint.uri()) {
-        eprintln!("warning: the API key is sent unencrypted to {server}; use https://");
+        note(format!("warning: the API key is sent unencrypted to {server}; use https://"));
     }
     Ok((server, endpoint, authorization))
 }

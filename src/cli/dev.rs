@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Arg, Args};
 
-use super::run_server::{Listening, Ports, ServerStart, run_server};
+use super::run_server::{Listening, Ports, ServerStart, StdinFlag, run_server};
 use super::text::announce;
 use crate::config::{Config, Host, Overrides};
 use crate::dev::{DevCertificate, Durability, Postgres, PostgresOptions, Storage, certificate};
@@ -42,6 +42,8 @@ pub struct Dev {
     #[arg(long, env = "INTERLOCK_NAMESPACE", value_name = "NAME")]
     namespace: Option<String>,
     #[command(flatten)]
+    stdin: StdinFlag,
+    #[command(flatten)]
     settings: Overrides,
 }
 
@@ -62,9 +64,11 @@ impl Dev {
             None => Encryption::Plaintext,
         };
         let namespace = self.namespace.as_deref().filter(|name| !name.is_empty());
-        let start = ServerStart { config: &config, database_url: &database_url, ports, tls, traces, namespace };
+        let until_stdin_closes = self.stdin.until_stdin_closes;
+        let (config, database_url) = (&config, &*database_url);
+        let start = ServerStart { config, database_url, ports, tls, traces, namespace, until_stdin_closes };
         let serving = run_server(start, |listening| {
-            announce(banner(listening, &config, postgres.data_dir(), self.ephemeral, encryption).trim_end());
+            announce(banner(listening, config, postgres.data_dir(), self.ephemeral, encryption).trim_end());
             if let Some(name) = namespace {
                 announce(format!("\nThe namespace {name} exists: export INTERLOCK_NAMESPACE={name}"));
             }

@@ -37,7 +37,7 @@ mod work;
 mod worker;
 mod write;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -102,25 +102,41 @@ enum Verb {
     GuardPrograms(program::GuardCommand),
 }
 
-impl Cli {
-    /// Runs the command, and prints why it failed.
-    pub fn run(self) -> ExitCode {
-        // What a command has printed must be written before it succeeds.
-        let ended = self.verb().and_then(|code| Ok(text::flush().map(|()| code)?));
-        ended.unwrap_or_else(|error| {
-            let fault = error.downcast_ref::<text::OutputFault>();
-            // The reader has closed the pipe, as in `interlock job list | head`.
-            let written = fault.map(|fault| &fault.0).or_else(|| error.downcast_ref::<io::Error>());
-            if written.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-                return ExitCode::SUCCESS;
-            }
-            text::note(format!("error: {error:#}"));
-            let usage = fault.map(|_| failure::Exit::Usage);
-            let exit = error.downcast_ref::<failure::Failed>().map(|failed| failed.exit).or(usage);
-            exit.map_or(ExitCode::FAILURE, ExitCode::from)
-        })
-    }
+/// Runs the command of the arguments, and prints why it failed.
+pub fn main() -> ExitCode {
+    let ran = match Cli::try_parse() {
+        Ok(command) => command.verb(),
+        // Help and the version: clap itself would not notice that they cannot be written.
+        Err(help) if !help.use_stderr() => say_help(&help),
+        Err(usage) => usage.exit(),
+    };
+    // What a command has printed must be written before it succeeds.
+    let ended = ran.and_then(|code| Ok(text::flush().map(|()| code)?));
+    ended.unwrap_or_else(|error| failed(&error))
+}
 
+fn say_help(help: &clap::Error) -> anyhow::Result<ExitCode> {
+    let text = help.render();
+    let text = if io::stdout().is_terminal() { text.ansi().to_string() } else { text.to_string() };
+    text::say_bytes(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints why a command failed. Returns its exit code.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    let fault = error.downcast_ref::<text::OutputFault>();
+    // The reader has closed the pipe, as in `interlock job list | head`.
+    let written = fault.map(|fault| &fault.0).or_else(|| error.downcast_ref::<io::Error>());
+    if written.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    text::note(format!("error: {error:#}"));
+    let usage = fault.map(|_| failure::Exit::Usage);
+    let exit = error.downcast_ref::<failure::Failed>().map(|failed| failed.exit).or(usage);
+    exit.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+impl Cli {
     fn verb(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::failure::Failed;
 use super::output::Output;
+use super::text::note;
 use crate::proto;
 
 /// Largest page that is asked for; the server allows as many.
@@ -23,7 +24,7 @@ impl Limit {
     /// Says on the standard error that the list goes on, if it does. JSON has the token of the next page.
     pub fn warn_of_more(self, output: Output, next_page_token: &str) {
         if output == Output::Text && !next_page_token.is_empty() {
-            eprintln!("there are more: --limit is {}", self.limit);
+            note(format!("there are more: --limit is {}", self.limit));
         }
     }
 

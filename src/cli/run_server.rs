@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::Args;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request};
@@ -29,6 +30,15 @@ pub struct Listening {
     pub metrics: Option<SocketAddr>,
 }
 
+/// The flag that ends a server with the program that started it.
+#[derive(Debug, Args)]
+pub struct StdinFlag {
+    /// Drain and stop when the standard input ends: the server does not outlive the program that has the other end of the pipe, however that
+    /// ends.
+    #[arg(long)]
+    pub until_stdin_closes: bool,
+}
+
 /// The ports of a server, taken before anything is started. Connections are refused until the server listens.
 #[derive(Debug)]
 pub struct Ports {
@@ -48,6 +58,8 @@ pub struct ServerStart<'a> {
     pub traces: Option<Traces>,
     /// A namespace to create if it does not exist. None: none.
     pub namespace: Option<&'a str>,
+    /// Whether the server also stops when its standard input ends.
+    pub until_stdin_closes: bool,
 }
 
 impl Ports {
@@ -98,7 +110,7 @@ async fn bind_metrics(listen: MetricsListen) -> Result<Option<TcpListener>, Fail
 /// # Errors
 /// If the settings make no sense, the database cannot be reached or migrated, or the port cannot be served.
 pub async fn run_server(start: ServerStart<'_>, announce: impl FnOnce(Listening)) -> anyhow::Result<()> {
-    let ServerStart { config, database_url, ports, tls, traces, namespace } = start;
+    let ServerStart { config, database_url, ports, tls, traces, namespace, until_stdin_closes } = start;
     let tls = match tls {
         Some(tls) => Some(tls),
         None => server::ServerTls::from_config(config)?,
@@ -110,6 +122,9 @@ pub async fn run_server(start: ServerStart<'_>, announce: impl FnOnce(Listening)
         tracing::warn!(listen = %config.listen, "credentials are off: everybody who can connect can do everything");
     }
     let shutdown = server::on_signals().context("cannot listen for signals")?;
+    if until_stdin_closes {
+        server::on_end_of_stdin(shutdown.clone()).context("cannot watch the standard input")?;
+    }
     let metrics = ports.metrics;
     let app = app::start(config, database_url, shutdown.clone()).await?;
     if let Some(namespace) = namespace {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::flags::DatabaseFlag;
-use super::run_server::{Ports, ServerStart, run_server};
+use super::run_server::{Ports, ServerStart, StdinFlag, run_server};
 use super::text::announce;
 use crate::config::{Config, Overrides};
 use crate::telemetry;
@@ -13,6 +13,8 @@ use crate::telemetry;
 pub struct Serve {
     #[command(flatten)]
     database: DatabaseFlag,
+    #[command(flatten)]
+    stdin: StdinFlag,
     #[command(flatten)]
     settings: Overrides,
 }
@@ -24,7 +26,8 @@ impl Serve {
         let database_url = config.require_database_url()?.clone();
         let ports = Ports::take(&config, false).await?;
         let (config, database_url) = (&config, database_url.expose());
-        let start = ServerStart { config, database_url, ports, tls: None, traces, namespace: None };
+        let until_stdin_closes = self.stdin.until_stdin_closes;
+        let start = ServerStart { config, database_url, ports, tls: None, traces, namespace: None, until_stdin_closes };
         run_server(start, |listening| {
             announce(format!("listening on {}", listening.calls));
             if let Some(metrics) = listening.metrics {

@@ -7,6 +7,7 @@ use tonic::{Response, Status, Streaming};
 use super::client::ApiClient;
 use super::failure::{Failed, error_line};
 use super::retry::{Patience, RetrySchedule};
+use super::text::note;
 
 /// Age at which a stream counts as healthy even without messages, so that the retry delay starts again.
 const STEADY: Duration = Duration::from_secs(10);
@@ -37,7 +38,7 @@ impl<'a, T> SteadyStream<'a, T> {
         &mut self,
         open: impl AsyncFnMut() -> Result<Response<Streaming<T>>, Status>,
     ) -> Result<T, Failed> {
-        self.next_or(open, |why| eprintln!("{why}")).await
+        self.next_or(open, |why| note(why)).await
     }
 
     /// As [`Self::next`], with `trouble` in place of the standard error.

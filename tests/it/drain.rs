@@ -117,3 +117,12 @@ async fn drain_without_clients_ends_at_once() {
     assert_eq!(program.ended().await, Some(0));
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_drains_when_its_standard_input_ends() {
+    let database = Database::fresh().await;
+    let mut program = Program::with_flags(&database, &["--until-stdin-closes"]).await;
+    program.api.submit(new_job("film", Vec::new())).await;
+    program.close_stdin();
+    assert_eq!(program.ended().await, Some(0));
+}

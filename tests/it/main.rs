@@ -1,5 +1,7 @@
 //! Integration tests: one binary, because linking is what costs time.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "some tests print figures")]
+
 mod acceptance;
 mod bad_input;
 mod drain;

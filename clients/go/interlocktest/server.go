@@ -22,6 +22,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -30,7 +31,8 @@ import (
 // startTime is the time in which a server has to listen; the first one of a machine creates the database.
 const startTime = time.Minute
 
-// Server is a server that runs as a process of its own. Errors of the process are written to the standard error.
+// Server is a server that runs as a process of its own. Errors of the process are written to the standard error. It does not
+// outlive this process, however that ends: the server stops when its standard input closes.
 type Server struct {
 	// Address is where the server listens, as Options.Address of a client.
 	Address string
@@ -92,10 +94,14 @@ func start(environment []string, verb string, flags []string) (*Server, error) {
 	if program == "" {
 		program = "interlock"
 	}
-	arguments := append([]string{verb, "--metrics-listen", "off", "--log", "error"}, flags...)
+	arguments := append([]string{verb, "--until-stdin-closes", "--metrics-listen", "off", "--log", "error"}, flags...)
 	process := exec.Command(program, arguments...)
 	process.Stderr, process.Env = os.Stderr, environment
 	output, err := process.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	input, err := process.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +120,11 @@ func start(environment []string, verb string, flags []string) (*Server, error) {
 			server.dataDir = strings.TrimSuffix(rest, " (removed at the end)")
 		}
 		if server.Address != "" && (server.dataDir != "" || verb == "serve") {
-			go func() { _, _ = io.Copy(io.Discard, output) }()
+			go func() {
+				_, _ = io.Copy(io.Discard, output)
+				// A pipe that is collected is closed, which would stop the server.
+				runtime.KeepAlive(input)
+			}()
 			return server, nil
 		}
 	}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,36 @@ def test_the_fixtures_start_a_server(tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "2 passed" in ran.stdout
+
+
+_STARTS = """
+import os, time
+from interlock.testing import dev_server
+
+with dev_server() as server:
+    print(server.data_dir, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_server_ends_with_a_process_that_is_ended_by_a_signal(number: signal.Signals) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+        "INTERLOCK_BIN": str(binary()),
+    }
+    with subprocess.Popen([sys.executable, "-c", _STARTS], env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        # Removed as the last thing that the server does.
+        data_dir = Path(process.stdout.readline().decode().rstrip("\n"))
+        assert data_dir.is_dir()
+        process.send_signal(number)
+        process.wait(30)
+    deadline = time.monotonic() + 30
+    while data_dir.exists():
+        assert time.monotonic() < deadline, "the server still runs"
+        time.sleep(0.02)
 
 
 def test_a_missing_program_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,8 @@ export interface TestServerOptions {
 }
 
 /**
- * A server that runs as a process of its own. Its errors are written to stderr. It is stopped when this process exits by
- * itself; if a signal ends this process, it goes on.
+ * A server that runs as a process of its own. Its errors are written to stderr. It does not outlive this process,
+ * however that ends: the server stops when its standard input closes.
  */
 export class TestServer {
   /** HOST:PORT, for `new Client({ address })`. */
@@ -149,9 +149,9 @@ async function start(
   const program = options.program ?? (process.env.INTERLOCK_BIN || "interlock");
   const startMs = options.startMs ?? START_MS;
   const flags = ["--listen", options.address ?? "127.0.0.1:0", "--metrics-listen", "off", "--log", "error"];
-  const child = spawn(program, [...command, ...flags, ...(options.flags ?? [])], {
+  const child = spawn(program, [...command, "--until-stdin-closes", ...flags, ...(options.flags ?? [])], {
     env,
-    stdio: ["ignore", "pipe", "inherit"],
+    stdio: ["pipe", "pipe", "inherit"],
   });
   // A program that is missing.
   await once(child, "spawn").catch((error: unknown) => {
@@ -160,9 +160,6 @@ async function start(
       cause: error,
     });
   });
-  const stop = () => child.kill("SIGTERM");
-  process.once("exit", stop);
-  child.once("exit", () => process.off("exit", stop));
   let isLate = false;
   const timer = setTimeout(() => {
     isLate = true;
@@ -180,6 +177,7 @@ async function start(
   }
   // A test that forgets to stop the server ends nevertheless, and the server with it.
   child.unref();
+  (child.stdin as Socket).unref();
   (child.stdout as Socket).unref();
   const [address = "", dataDir] = found;
   return new TestServer(child, address, dataDir?.endsWith(REMOVED) ? dataDir.slice(0, -REMOVED.length) : dataDir);

@@ -1,6 +1,7 @@
 // Servers for the tests of programs.
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -95,13 +96,31 @@ console.log("listening on 127.0.0.1:1\\n  data   /none (removed at the end)");`;
   await assert.rejects(within(server.stop()), { message: "the server ended with 3" });
 });
 
-test("a server that was not stopped ends with the process that started it", async (t) => {
+/** A program that starts a server, prints its process id, and does more. */
+function starts(more: string): string[] {
   const module = JSON.stringify(fileURLToPath(new URL("../src/testing.js", import.meta.url)));
-  const program = `const { startServer } = await import(${module}); console.log((await startServer()).pid);`;
-  const { stdout } = await run(process.execPath, ["--input-type=module", "--eval", program], {
-    timeout: DEADLINE_MS * 3,
-  });
+  const program = `const { startServer } = await import(${module}); console.log((await startServer()).pid); ${more}`;
+  return ["--input-type=module", "--eval", program];
+}
+
+test("a server that was not stopped ends with the process that started it", async (t) => {
+  const { stdout } = await run(process.execPath, starts(""), { timeout: DEADLINE_MS * 3 });
   const pid = Number(stdout);
   t.after(() => runs(pid) && process.kill(pid));
   await ended(pid);
 });
+
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGKILL"] as const) {
+  test(`a server ends with a process that is ended by ${signal}`, async (t) => {
+    const child = spawn(process.execPath, starts("setInterval(() => {}, 60_000);"), {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    t.after(() => child.kill("SIGKILL"));
+    const [line] = await within(once(child.stdout, "data"));
+    const pid = Number(line);
+    assert.ok(runs(pid));
+    t.after(() => runs(pid) && process.kill(pid, "SIGKILL"));
+    child.kill(signal);
+    await ended(pid);
+  });
+}

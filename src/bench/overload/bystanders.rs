@@ -15,6 +15,7 @@ use tonic::Code;
 use super::super::address::{Address, KeyedChannel};
 use super::super::encoded::EncodedRequest;
 use super::super::load::{Sample, channels};
+use super::super::report::remark;
 use super::{Answered, PATIENCE, job, ms, sorted, submit};
 use crate::proto;
 use crate::proto::job_service_client::JobServiceClient;
@@ -44,7 +45,7 @@ impl Seen {
         let (renewals, accepted) = (of(&self.renewals, Code::Ok), of(&self.submits, Code::Ok));
         let refused = of(&self.submits, Code::ResourceExhausted);
         let one = |sample: &Sample| format!("p50 {:.1} ms p99 {:.1} ms", ms(sample, 0.5), ms(sample, 0.99));
-        eprintln!(
+        remark(format!(
             "  beside it: {} heartbeats {}, {} refused, {} leases lost; {} submits accepted {}, {} refused {}",
             renewals.calls,
             one(&renewals),
@@ -54,7 +55,7 @@ impl Seen {
             one(&accepted),
             refused.calls,
             one(&refused),
-        );
+        ));
     }
 }
 

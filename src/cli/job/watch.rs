@@ -15,7 +15,7 @@ use crate::cli::failure::{Exit, Failed};
 use crate::cli::json;
 use crate::cli::output::Output;
 use crate::cli::retry::Patience;
-use crate::cli::text::{job_state, plain, say};
+use crate::cli::text::{job_state, note, plain, say};
 use crate::proto::{self, JobState};
 
 /// The job to watch.
@@ -76,7 +76,7 @@ pub(super) async fn run(mut follow: Follow, output: Output) -> anyhow::Result<Ex
         return Ok(ExitCode::SUCCESS);
     }
     let why = picture.failure.map(|why| format!(": {why}")).unwrap_or_default();
-    eprintln!("{}", plain(&format!("{} {}{why}", picture.job_id, job_state(picture.state))));
+    note(plain(&format!("{} {}{why}", picture.job_id, job_state(picture.state))));
     Ok(Exit::NotSucceeded.into())
 }
 
@@ -114,7 +114,7 @@ impl View {
     fn trouble(&mut self, why: &str) {
         match self {
             View::Bars(bars) => bars.trouble(why.to_owned()),
-            View::Lines | View::Json => eprintln!("{why}"),
+            View::Lines | View::Json => note(why),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::cli::client::ApiClient;
 use crate::cli::failure::{Failed, error_line, reason};
 use crate::cli::program::{Program, exit_code, failure_class};
 use crate::cli::retry::RetrySchedule;
-use crate::cli::text::seconds_of;
+use crate::cli::text::{note, seconds_of};
 use crate::proto::{self, Permit};
 
 /// The longest time between two renewals.
@@ -122,7 +122,7 @@ impl<'a> PermitHold<'a> {
                 }
                 Err(status) => {
                     if !std::mem::replace(&mut is_warned, true) {
-                        eprintln!("{}; the permit is renewed again soon", error_line(&self.client.server, &status));
+                        note(format!("{}; the permit is renewed again soon", error_line(&self.client.server, &status)));
                     }
                     wait = RETRY.min(interval);
                 }
@@ -155,7 +155,7 @@ impl<'a> PermitHold<'a> {
             }
             let Some(wait) = retry.after(&status) else {
                 let line = error_line(&self.client.server, &status);
-                eprintln!("warning: the permit was not released and ends when it expires: {line}");
+                note(format!("warning: the permit was not released and ends when it expires: {line}"));
                 return Ok(());
             };
             tokio::time::sleep(wait).await;

@@ -12,7 +12,7 @@ use self::source::{SegmentSource, SourceEnd};
 use crate::cli::client::ApiClient;
 use crate::cli::failure::{Failed, error_line};
 use crate::cli::output::{Output, print};
-use crate::cli::text::count;
+use crate::cli::text::{count, note};
 use crate::proto::{ImportFault, ImportSegmentsResponse};
 
 /// The session and the file.
@@ -42,7 +42,7 @@ impl ImportCommand {
         let answer = answer.into_inner();
         let end = reading.await?;
         for fault in &answer.faults {
-            eprintln!("{}", fault_line(client, fault, &end));
+            note(fault_line(client, fault, &end));
         }
         print(output, &answer, |answer| vec![format!("{}  {}", self.session_id, counts(answer))])?;
         outcome(&answer, end).map_err(Into::into)

@@ -10,7 +10,7 @@ use crate::cli::json;
 use crate::cli::output::Output;
 use crate::cli::retry::Patience;
 use crate::cli::stream::SteadyStream;
-use crate::cli::text::say;
+use crate::cli::text::{note, say};
 use crate::proto::watch_session_response::Update;
 use crate::proto::{SessionState, WatchSessionRequest, WatchSessionResponse};
 
@@ -121,7 +121,7 @@ impl View {
         match self {
             // A terminal that cannot be written to is told with the next message.
             View::Captions(captions) => drop(captions.trouble(why)),
-            View::Lines | View::Json => eprintln!("{why}"),
+            View::Lines | View::Json => note(why),
         }
     }
 }

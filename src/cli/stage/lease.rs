@@ -10,7 +10,7 @@ use crate::cli::json;
 use crate::cli::output::{Output, print};
 use crate::cli::pending::PendingStages;
 use crate::cli::program::own_name;
-use crate::cli::text::{duration, facts, time};
+use crate::cli::text::{duration, facts, note, time};
 use crate::cli::write::RepeatFlag;
 use crate::proto::{self, Lease};
 
@@ -61,7 +61,7 @@ impl LeaseCommand {
             .map_err(|status| Failed::call(&client.server, &status).repeatable(&request_id))?;
         print(output, &answer, |answer| answer.leases.iter().flat_map(lines).collect())?;
         if answer.leases.is_empty() {
-            eprintln!("{}", none_ready(client, &self.queues).await);
+            note(none_ready(client, &self.queues).await);
         }
         Ok(())
     }

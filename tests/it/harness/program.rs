@@ -60,6 +60,11 @@ impl Program {
         Program::with_environment(database, &[("FAILPOINTS", failpoints)]).await
     }
 
+    /// The same with more flags.
+    pub async fn with_flags(database: &Database, flags: &[&str]) -> Program {
+        Program::run(database.url(), "warn", flags, &[], Stdio::inherit()).await
+    }
+
     /// The same with settings.
     pub async fn with_environment(database: &Database, environment: &[(&str, &str)]) -> Program {
         Program::run(database.url(), "warn", &[], environment, Stdio::inherit()).await
@@ -85,6 +90,7 @@ impl Program {
             .env("INTERLOCK_DATABASE_URL", url)
             .env("FAILPOINTS", "")
             .envs(environment.iter().copied())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)
             .kill_on_drop(true)
@@ -109,6 +115,11 @@ impl Program {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         kibibytes << 10
+    }
+
+    /// Ends its standard input.
+    pub fn close_stdin(&mut self) {
+        self.child.stdin = None;
     }
 
     /// What an operator's service manager sends.

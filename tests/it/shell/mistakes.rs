@@ -69,8 +69,18 @@ async fn an_output_that_cannot_be_written_is_told() {
     let server = Server::start().await;
     let segment = r#"{"key":"1","kind":"SEGMENT_KIND_TRANSCRIPT","text":"Good morning"}"#;
     run_with_input(server.address, &["session", "import", "a", "-"], segment).await.ok();
-    let commands: [&[&str]; 4] =
-        [&["namespace", "list"], &["session", "export", "a"], &["session", "watch", "a"], &["completion", "bash"]];
+    let target = server.address.to_string();
+    let commands: [&[&str]; 9] = [
+        &["namespace", "list"],
+        &["session", "export", "a"],
+        &["session", "watch", "a"],
+        &["completion", "bash"],
+        &["--help"],
+        &["--version"],
+        &["help", "job"],
+        &["job", "submit", "--help"],
+        &["bench", "submit", "--target", &target],
+    ];
     for command in commands {
         let line = run_into(server.address, command, "/dev/full").await.failed(2);
         assert!(line.starts_with("error: cannot write to the standard output: No space left on device"), "{line}");

@@ -157,3 +157,17 @@ async fn a_program_that_cannot_be_run_ends_the_worker_and_costs_no_attempt() {
     assert!(hint.stderr.starts_with("no stage is ready in queue \"defualt\"; stages are ready in \"default\" (1)\n"));
     assert_eq!(run(server.address, &["work"]).await.code, Some(2), "a command is needed");
 }
+
+#[tokio::test]
+async fn a_worker_whose_name_is_taken_is_told_once() {
+    let server = Server::start().await;
+    let mut first = begin("default", 0);
+    first.begin.as_mut().expect("begin").instance_id = Some(uuid::Uuid::new_v4().to_string());
+    let mut other = Session::open(&server.api, first).await;
+    assert!(other.read().await.expect("open"));
+    let arguments = ["work", "--worker-id", "worker", "--exit-when-idle", "300ms", "--", "true"];
+    let ended = run(server.address, &arguments).await;
+    let told: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+    assert_eq!(told, ["warning: another running worker is called worker too: give each its own --worker-id"]);
+    assert_eq!(ended.code, Some(0));
+}

@@ -53,14 +53,16 @@ def binary() -> Path:
 def dev_server(*arguments: str) -> Iterator[DevServer]:
     """Runs `interlock dev --ephemeral` on a free port of 127.0.0.1, with further arguments.
 
+    The server does not outlive this process, however that ends: it stops when its standard input closes.
+
     Raises:
         FileNotFoundError: the program is missing.
         RuntimeError: the server did not start within 60 s, or did not end within 30 s; the message has its log.
     """
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            [binary(), "dev", "--ephemeral", "--listen", "127.0.0.1:0", *arguments],
-            stdin=subprocess.DEVNULL,
+            [binary(), "dev", "--ephemeral", "--until-stdin-closes", "--listen", "127.0.0.1:0", *arguments],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
         )
@@ -78,7 +80,8 @@ def dev_server(*arguments: str) -> Iterator[DevServer]:
             if process.poll() is None:
                 process.kill()
             process.wait()
-            assert process.stdout is not None
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.close()
             process.stdout.close()
 
 

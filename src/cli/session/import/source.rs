@@ -8,6 +8,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::cli::document::message;
 use crate::cli::failure::Failed;
+use crate::cli::text::note;
 use crate::proto::{ImportSegmentsRequest, Segment};
 
 /// Segments in a message; no server takes more.
@@ -87,7 +88,7 @@ impl SegmentSource {
                 Err(failed) => {
                     end.invalid += 1;
                     if end.invalid <= REPORTED {
-                        eprintln!("{failed}");
+                        note(failed.to_string());
                     }
                 }
             }
