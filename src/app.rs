@@ -109,6 +109,7 @@ pub async fn start(config: &Config, database_url: &str, shutdown: CancellationTo
         statistics: statistics.clone(),
         rate_limiter: rate_limiter.clone(),
         timeline_gate,
+        worker_instances: Arc::default(),
         loops: loops.clone(),
         shutdown: shutdown.clone(),
         started,

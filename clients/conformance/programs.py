@@ -6,10 +6,13 @@ import asyncio
 import os
 import signal
 import subprocess
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from interlock import Client
 from interlock.testing import binary, free_port
+from interlock.v1 import worker_service_pb2
 
 WITHIN = 20.0
 _LISTENING = b"listening on "
@@ -50,6 +53,19 @@ class Server:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
             await asyncio.wait_for(self._process.wait(), WITHIN)
+
+
+@asynccontextmanager
+async def other_worker(address: str, worker_id: str) -> AsyncIterator[None]:
+    """A worker of another program at a server, which takes no stages."""
+    begin = worker_service_pb2.WorkBegin(worker_id=worker_id, instance_id=str(uuid.uuid4()))
+    async with Client(address) as client:
+        stream = client.workers.Work()
+        await stream.write(worker_service_pb2.WorkRequest(begin=begin, capacity=0))
+        # The server has it now.
+        await asyncio.wait_for(stream.read(), WITHIN)
+        yield
+        stream.cancel()
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from interlock.testing import free_port
 from interlock.v1 import common_pb2, job_service_pb2, worker_service_pb2
 
 import sessions
-from programs import WITHIN, Server, other_programs
+from programs import WITHIN, Server, other_programs, other_worker
 from scripted import Scripted, scripted
 
 Step = dict[str, Any]
@@ -132,13 +132,15 @@ class Run:
         self.names["uuid"] = str(uuid.uuid4())
         served = fake.address if fake is not None else "" if server is None else server.address
         self.names |= {"address": served, "no-address": f"127.0.0.1:{free_port()}", **others}
+        self._others = AsyncExitStack()
 
     async def play(self, steps: list[Step]) -> None:
-        for number, step in enumerate(steps):
-            try:
-                await self._step(self._named(step))
-            except BaseException as failed:
-                raise Mismatch(f"step {number} {json.dumps(step)}: {failed}\n{self.driver.history()}") from failed
+        async with self._others:
+            for number, step in enumerate(steps):
+                try:
+                    await self._step(self._named(step))
+                except BaseException as failed:
+                    raise Mismatch(f"step {number} {json.dumps(step)}: {failed}\n{self.driver.history()}") from failed
 
     def _named(self, value: Any) -> Any:
         """The value with `$queue` and others replaced by names that no other run has."""
@@ -169,7 +171,7 @@ class Run:
 
     async def _never(self, expected: Step, step: Step) -> None:
         found = self.driver.all(expected)
-        if found:
+        if len(found) > step.get("but", 0):
             raise Mismatch(f"there were {found}")
 
     async def _server(self, action: str, step: Step) -> None:
@@ -214,6 +216,10 @@ class Run:
         await asyncio.wait_for(stop.wait(), WITHIN)
         worker.stop()
         await asyncio.wait_for(running, WITHIN)
+
+    async def _other_worker(self, worker_id: str, step: Step) -> None:
+        """A worker of another program at the server of the driver, until the scenario ends."""
+        await self._others.enter_async_context(other_worker(self.names["address"], worker_id))
 
     async def _around(self, action: Step, step: Step) -> None:
         match action:
@@ -297,6 +303,7 @@ _STEPS: dict[str, Callable[[Run, Any, Step], Awaitable[None]]] = {
     "process": Run._process,
     "submit": Run._submit,
     "thief": Run._thief,
+    "other_worker": Run._other_worker,
     "around": Run._around,
     "job": Run._job,
     "session": Run._session,

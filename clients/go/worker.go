@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	pb "interlock/clients/go/interlockv1"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 const (
@@ -58,30 +58,8 @@ type Worker struct {
 	changed chan struct{}
 	woken   chan struct{}
 	request *pb.LeaseStagesRequest
-}
-
-// runningIDs counts the workers of this program that run, by id.
-type runningIDs struct {
-	mutex  sync.Mutex
-	counts map[string]int
-}
-
-var ids = runningIDs{counts: map[string]int{}}
-
-// add returns whether no other worker has the id.
-func (r *runningIDs) add(id string) bool {
-	r.mutex.Lock()
-	defer r.mutex.Unlock()
-	r.counts[id]++
-	return r.counts[id] == 1
-}
-
-func (r *runningIDs) remove(id string) {
-	r.mutex.Lock()
-	defer r.mutex.Unlock()
-	if r.counts[id]--; r.counts[id] == 0 {
-		delete(r.counts, id)
-	}
+	// instanceID tells the server a worker that was restarted from a second one of the same id.
+	instanceID string
 }
 
 // Run works until the context is done, which is no error; signal.NotifyContext makes one of SIGTERM. Then handlers have
@@ -90,6 +68,7 @@ func (r *runningIDs) remove(id string) {
 func (w *Worker) Run(ctx context.Context, handler Handler) error {
 	w.running = map[*Attempt]struct{}{}
 	w.changed, w.woken = make(chan struct{}, 1), make(chan struct{}, 1)
+	w.instanceID = newUUID()
 	if w.ID == "" {
 		w.ID = hostAndProcess()
 	}
@@ -104,10 +83,6 @@ func (w *Worker) Run(ctx context.Context, handler Handler) error {
 	}()
 	go w.reportOverdue(background)
 	w.Client.log.Info("interlock: the worker takes stages", "worker", w.ID, "queues", w.Queues)
-	if !ids.add(w.ID) {
-		w.Client.log.Warn("interlock: two workers of this program are called " + w.ID + ": give each its own ID")
-	}
-	defer ids.remove(w.ID)
 	err := w.takeWork(ctx, background, handler)
 	w.giveBack(background)
 	w.Client.log.Info("interlock: the worker takes no more stages", "worker", w.ID, "running", w.count(), "grace", w.grace().Round(time.Millisecond))
@@ -173,6 +148,7 @@ func (w *Worker) lease(ctx context.Context, count int) ([]*pb.Lease, error) {
 		id := newUUID()
 		w.request = &pb.LeaseStagesRequest{
 			WorkerId: w.ID, Queues: w.Queues, MaxStages: int32(min(count, mostLeases)), Wait: durationpb.New(wait), RequestId: &id,
+			InstanceId: &w.instanceID,
 		}
 		if w.LeaseDuration > 0 {
 			w.request.LeaseDuration = durationpb.New(w.LeaseDuration)
@@ -181,6 +157,9 @@ func (w *Worker) lease(ctx context.Context, count int) ([]*pb.Lease, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+waitMargin)
 	defer cancel()
 	response, err := Call(ctx, w.Client, w.Client.Workers.LeaseStages, w.request)
+	if response.GetWorkerIdShared() {
+		w.Client.log.Warn("interlock: another running worker is called " + w.ID + " too: give each its own ID")
+	}
 	return response.GetLeases(), err
 }
 

@@ -6,14 +6,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::convert::path::Path;
 use super::convert::text;
 use super::services::Services;
+use super::worker_instances::InstanceCall;
 use crate::admission::{Authenticated, DEFAULT_NAMESPACE, Deadline, NAMESPACE, Peer};
 use crate::domain::access::Principal;
 use crate::domain::audit::Actor;
-use crate::domain::id::{JobKey, NamespaceId};
+use crate::domain::id::{JobKey, Name, NamespaceId};
 use crate::domain::job::Job;
 use crate::domain::refusal::Refusal;
 use crate::error::{Error, Result};
@@ -114,6 +116,15 @@ fn name_of(metadata: &MetadataMap) -> std::result::Result<&str, Refusal> {
 }
 
 impl Caller {
+    /// Notes a call of a run of a worker. Returns the call, until whose end the worker is known to run, and whether the worker has to be told
+    /// that another one has its id.
+    pub fn instance_call(&self, worker_id: &Name, instance_id: Option<Uuid>) -> (Option<InstanceCall>, bool) {
+        let Some(id) = instance_id else { return (None, false) };
+        let (call, is_shared) =
+            self.services.worker_instances.begin(self.namespace, worker_id, id, std::time::Instant::now());
+        (Some(call), is_shared)
+    }
+
     /// The principal of the call. None: no credential is required.
     pub fn principal(&self) -> Option<&Principal> {
         match &self.actor {

@@ -18,6 +18,8 @@ use crate::proto::{self, StageWaitReason};
 
 /// A queue that no worker has polled for this long has no workers.
 const NO_WORKER_AFTER: Duration = Duration::from_secs(60);
+/// Nor has one that no worker has polled since the server started, if it has run for this long: a worker that has a free place polls at once.
+const NEVER_POLLED_AFTER: Duration = Duration::from_secs(5);
 /// Resources that are looked at.
 const RESOURCES: usize = 1_000;
 /// The most stages in a response.
@@ -28,10 +30,9 @@ pub async fn explain_job(caller: Caller, request: proto::ExplainJobRequest) -> R
     let job = existing(&caller, &named).await?;
     let services = &caller.services;
     let now = services.now().await?;
-    // Before it has run for a while, a server cannot know whether there are workers.
-    let idle = |queue: &str| {
-        let last = services.dispatcher.last_poll(caller.namespace, queue);
-        last.unwrap_or_else(|| services.uptime())
+    let is_abandoned = |queue: &str| match services.dispatcher.last_poll(caller.namespace, queue) {
+        Some(ago) => ago >= NO_WORKER_AFTER,
+        None => services.uptime() >= NEVER_POLLED_AFTER,
     };
     let claims = job.stages.iter().filter(|stage| stage.phase() == StagePhase::Ready);
     let mut keys: Vec<ResourceKey> = claims.flat_map(|stage| wanted(&job, stage)).collect();
@@ -40,7 +41,7 @@ pub async fn explain_job(caller: Caller, request: proto::ExplainJobRequest) -> R
     // Of very many stages, the permits of a part are looked up.
     keys.truncate(RESOURCES);
     let resources = if keys.is_empty() { HashMap::default() } else { services.store.resources(&keys).await? };
-    Ok(explain(&job, &idle, &resources, now))
+    Ok(explain(&job, &is_abandoned, &resources, now))
 }
 
 fn wanted<'a>(job: &'a Job, stage: &'a Stage) -> impl Iterator<Item = ResourceKey> + 'a {
@@ -73,10 +74,10 @@ struct Wait<'a> {
     until: Option<Timestamp>,
 }
 
-/// The explanation of a job at a moment; `idle` is the time since a worker last polled a queue.
+/// The explanation of a job at a moment; `is_abandoned` says whether a queue has no workers.
 pub fn explain(
     job: &Job,
-    idle: &dyn Fn(&str) -> Duration,
+    is_abandoned: &dyn Fn(&str) -> bool,
     resources: &HashMap<ResourceKey, Arc<Resource>>,
     now: Timestamp,
 ) -> proto::ExplainJobResponse {
@@ -86,8 +87,8 @@ pub fn explain(
     let mut waits = Vec::new();
     for stage in job.stages.iter() {
         let queue = &stage.spec.queue;
-        let is_abandoned = || *abandoned.entry(queue).or_insert_with(|| idle(queue) >= NO_WORKER_AFTER);
-        waits.extend(wait(job, stage, is_abandoned, &blocked));
+        let has_no_worker = || *abandoned.entry(queue).or_insert_with(|| is_abandoned(queue));
+        waits.extend(wait(job, stage, has_no_worker, &blocked));
     }
     proto::ExplainJobResponse {
         headline: headline(job, &waits, now),
@@ -192,7 +193,9 @@ fn sentence(wait: &Wait, running: usize, now: Timestamp) -> String {
     match reason {
         StageWaitReason::NoWorker => {
             let seconds = NO_WORKER_AFTER.as_secs();
-            format!("Stage {stage_name:?} is ready, but no worker has polled queue {blocker:?} for {seconds} s.")
+            format!(
+                "Stage {stage_name:?} is ready, but no worker has polled queue {blocker:?} for {seconds} s or since the server started."
+            )
         }
         StageWaitReason::Running if running > 1 => format!("{running} stages are running."),
         StageWaitReason::Running if blocker.is_empty() => format!("Stage {stage_name:?} is running."),

@@ -39,8 +39,8 @@ fn leased(job: &Arc<Job>) -> Arc<Job> {
     edited(job, |edit| edit.lease(0, &grant, Vec::new()).expect("ready"))
 }
 
-fn busy(_queue: &str) -> Duration {
-    Duration::ZERO
+fn busy(_queue: &str) -> bool {
+    false
 }
 
 fn reasons(explanation: &proto::ExplainJobResponse) -> Vec<(&str, StageWaitReason, &str)> {
@@ -53,7 +53,7 @@ fn what_is_ready_waits_for_its_turn_or_for_a_worker_at_all() {
     let (queued, dependency) = (StageWaitReason::Queued, StageWaitReason::Dependency);
     assert_eq!(reasons(&explanation), [("cut", queued, "default"), ("mix", dependency, "cut")]);
     assert_eq!(explanation.headline, "Stage \"cut\" is ready and waits for a worker of queue \"default\".");
-    let explanation = explain(&chain(), &|_| Duration::from_secs(60), &HashMap::default(), NOW);
+    let explanation = explain(&chain(), &|_| true, &HashMap::default(), NOW);
     assert_eq!(reasons(&explanation)[0].1, StageWaitReason::NoWorker);
     assert!(
         explanation.headline.contains("no worker has polled queue \"default\" for 60 s"),
@@ -63,7 +63,7 @@ fn what_is_ready_waits_for_its_turn_or_for_a_worker_at_all() {
     let direct = proto::StageSpec { direct: true, ..spec("main", &[]) };
     let explanation = explain(
         &submitted(proto::SubmitJobRequest { stages: vec![direct], ..Default::default() }),
-        &|_| Duration::MAX,
+        &|_| true,
         &HashMap::default(),
         NOW,
     );
@@ -90,7 +90,7 @@ fn a_running_stage_names_its_worker_and_ended_ones_are_left_out() {
 #[test]
 fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
     let paused = edited(&chain(), |edit| edit.pause().expect("pending"));
-    let explanation = explain(&paused, &|_| Duration::MAX, &HashMap::default(), NOW);
+    let explanation = explain(&paused, &|_| true, &HashMap::default(), NOW);
     assert_eq!(reasons(&explanation)[0].1, StageWaitReason::Paused);
     assert_eq!(explanation.headline, "The job is paused until it is resumed.");
 

@@ -4,6 +4,7 @@
 //! not fit into the response, and if the caller disconnects.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -40,15 +41,18 @@ async fn lease_until(
     mut request: proto::LeaseStagesRequest,
     wanted: worker::LeaseParameters,
 ) -> Result<(proto::LeaseStagesResponse, Leases)> {
+    let (_runs, worker_id_shared) = caller.instance_call(&wanted.worker_id, wanted.instance_id);
     // A repeat may have another wait: a caller that only wants to know its leases need not wait.
     request.wait = None;
+    request.instance_id = None;
     let identity = identity(caller.namespace, &mut request)?;
     let poll = Poll {
         namespace: caller.namespace,
         worker_id: wanted.worker_id,
         queues: wanted.queues,
         max_stages: wanted.max_stages as usize,
-        wait: wanted.wait,
+        // A worker that shares its id is told at once.
+        wait: if worker_id_shared { Duration::ZERO } else { wanted.wait },
         lease_duration: wanted.duration,
         same_group: wanted.same_group,
         deadline: caller.deadline,
@@ -63,7 +67,7 @@ async fn lease_until(
         },
     };
     let leases = load_leases(&caller, leased.items()).await?;
-    Ok((proto::LeaseStagesResponse { leases, replayed }, leased))
+    Ok((proto::LeaseStagesResponse { leases, replayed, worker_id_shared }, leased))
 }
 
 /// Loads the documents of leases. Returns as many leases as fit into a response.

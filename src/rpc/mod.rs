@@ -52,6 +52,7 @@ mod watch;
 mod watch_records;
 mod watch_resource;
 mod work;
+mod worker_instances;
 mod worker_service;
 mod workers;
 

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::namespaces::Namespaces;
 use super::timeline::gate::TimelineGate;
+use super::worker_instances::WorkerInstances;
 use crate::admission::{RateLimiter, Statistics};
 use crate::domain::time::Timestamp;
 use crate::engine::Engine;
@@ -42,6 +43,8 @@ pub struct Services {
     pub loops: Arc<BackgroundJobs>,
     /// Lets a bounded number of calls of timelines through to the database.
     pub timeline_gate: Arc<TimelineGate>,
+    /// Workers that share an id.
+    pub worker_instances: Arc<WorkerInstances>,
     /// The namespaces by name.
     pub namespaces: Arc<Namespaces>,
     /// Cancelled when the drain begins; waiting calls are then answered at once.

@@ -71,6 +71,7 @@ async fn server_with(settings: FeedSettings) -> Server {
         namespaces: Arc::new(Namespaces::new(store.clone())),
         statistics: Arc::new(Statistics::new(methods)),
         rate_limiter: Arc::new(RateLimiter::new(ClientRates::default())),
+        worker_instances: Arc::default(),
         timeline_gate: Arc::new(TimelineGate::new((&Config::default()).into())),
         started: SystemTime::now(),
         engine,

@@ -10,8 +10,6 @@
 mod held;
 mod session;
 
-use std::time::Duration;
-
 use futures::StreamExt;
 use futures::stream;
 use tokio::sync::{mpsc, oneshot};
@@ -19,11 +17,11 @@ use tonic::{Status, Streaming};
 
 use super::caller::Caller;
 use super::convert::path::Path;
-use super::convert::worker;
+use super::convert::worker::{self, WorkParameters};
 use super::limits::{OUTCOMES_PER_CALL, RENEWALS_PER_WORK_MESSAGE, WORK_CAPACITY};
 use super::streams::{Messages, unread};
 use crate::admission::StreamCharge;
-use crate::domain::id::{LeaseToken, Name, NamespaceId};
+use crate::domain::id::{LeaseToken, NamespaceId};
 use crate::domain::refusal::Refusal;
 use crate::error::{Error, Result};
 use crate::proto;
@@ -33,13 +31,6 @@ use session::WorkSession;
 
 /// Responses that wait for their reader, at most.
 const RESPONSES: usize = 4;
-
-/// The decoded `begin` of the first message of a stream.
-struct Begin {
-    worker_id: Name,
-    queues: Vec<Name>,
-    lease_duration: Option<Duration>,
-}
 
 /// A decoded message of a stream, without its `begin`.
 struct Message {
@@ -83,12 +74,14 @@ pub async fn work(
     Ok(Box::pin(messages.chain(end)))
 }
 
-fn begin(namespace: NamespaceId, mut first: proto::WorkRequest) -> std::result::Result<(Begin, Message), Refusal> {
+fn begin(
+    namespace: NamespaceId,
+    mut first: proto::WorkRequest,
+) -> std::result::Result<(WorkParameters, Message), Refusal> {
     let root = Path::Root;
     let path = root.field("begin");
     let given = first.begin.take().ok_or_else(|| path.missing())?;
-    let (worker_id, queues, lease_duration) = worker::work_begin(&given, &path)?;
-    Ok((Begin { worker_id, queues, lease_duration }, message(namespace, first)?))
+    Ok((worker::work_begin(&given, &path)?, message(namespace, first)?))
 }
 
 fn message(namespace: NamespaceId, given: proto::WorkRequest) -> std::result::Result<Message, Refusal> {

@@ -50,3 +50,4 @@ mod watching;
 mod watching_servers;
 mod work_streams;
 mod workers;
+mod worker_ids;

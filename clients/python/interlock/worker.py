@@ -9,7 +9,6 @@ import signal
 import socket
 import time
 import uuid
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,10 +48,6 @@ _FREE_SHARE = 4
 _GIVE_BACK = 5.0
 # Seconds for cancelled handlers and their outcomes at a shutdown.
 _LAST = 10.0
-
-
-# Ids of the workers of this program that run.
-_ids: Counter[str] = Counter()
 
 
 @dataclass(frozen=True)
@@ -113,6 +108,8 @@ class Worker:
         self.client = client
         self.queues = names(queues, "queues")
         self.worker_id = worker_id or f"{socket.gethostname()}:{os.getpid()}"
+        # By this the server tells a worker that was restarted from a second one of the same id.
+        self._instance_id = str(uuid.uuid4())
         self.concurrency = concurrency
         self.grace = wait_seconds(grace, "grace")
         self._lease_duration = None if lease_duration is None else to_duration(lease_duration)
@@ -173,9 +170,6 @@ class Worker:
         handlers = self._handlers.with_default(handler)
         heartbeats = Heartbeats(self.client)
         beating = asyncio.create_task(heartbeats.run(), name="interlock heartbeats")
-        if _ids[self.worker_id]:
-            log.warning("two workers of this program are called %s: give each its own worker_id", self.worker_id)
-        _ids[self.worker_id] += 1
         try:
             with _signals(self.stop if handle_signals else None), Watchdog(self._running.values):
                 # Who reads this may send the signal.
@@ -190,7 +184,6 @@ class Worker:
                     log.info(text, self.worker_id, len(self._running), time_left)
                     await self._drain()
         finally:
-            _ids[self.worker_id] -= 1
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
             log.info("worker %s has stopped", self.worker_id)
@@ -231,6 +224,7 @@ class Worker:
                 wait=to_duration(self._poll_wait),
                 lease_duration=self._lease_duration,
                 request_id=str(uuid.uuid4()),
+                instance_id=self._instance_id,
             )
         try:
             timeout = self._poll_wait + WAIT_MARGIN
@@ -239,6 +233,12 @@ class Worker:
             log.warning("no work could be asked for: %s", error)
             await asyncio.sleep(_PAUSE)
             return None
+        except InterlockError:
+            # The request was refused, so there are no leases to give back.
+            self._request = None
+            raise
+        if response.worker_id_shared:
+            log.warning("another running worker is called %s too: give each its own worker_id", self.worker_id)
         # Leases count from the response; its travel time is short compared with any lease.
         return _Leased(time.monotonic(), list(response.leases))
 

@@ -50,7 +50,7 @@ export class Outage {
       }
       return error;
     }
-    const advice = ADVICE.find(([pattern]) => pattern.test(error.rawMessage))?.[1];
+    const advice = this.#advice(error.rawMessage);
     const text = advice === undefined ? error.rawMessage : `${error.rawMessage}; ${advice}`;
     if (this.#since === undefined) {
       this.#since = performance.now();
@@ -63,6 +63,13 @@ export class Outage {
       retryForbidden: error.retryForbidden,
       cause: error.cause,
     });
+  }
+
+  #advice(message: string): string | undefined {
+    if (this.#address.startsWith("https://") && message.includes("ECONNRESET")) {
+      return "another program may listen there; a server without TLS has an address with http://";
+    }
+    return ADVICE.find(([pattern]) => pattern.test(message))?.[1];
   }
 
   /** Ends the outage: a server has answered. */

@@ -57,9 +57,6 @@ export interface WorkerOptions {
   readonly handleSignals?: boolean | undefined;
 }
 
-/** Ids of the workers of this program that run, as often as they do. */
-const ids: string[] = [];
-
 /** Leases stages from queues and runs a handler on each. */
 export class Worker {
   readonly client: Client;
@@ -71,6 +68,8 @@ export class Worker {
   readonly #graceMs: number;
   readonly #handleSignals: boolean;
   readonly #heartbeats: Heartbeats;
+  /** By this the server tells a worker that was restarted from a second one of the same id. */
+  readonly #instanceId = crypto.randomUUID();
   readonly #running = new Set<Attempt>();
   readonly #changed = new Wakeup();
   readonly #stopping = new AbortController();
@@ -120,10 +119,6 @@ export class Worker {
     const unhandle = this.#handleSignals ? onShutdownSignals(this.stop) : () => {};
     const renewing = this.#heartbeats.run();
     log.info(`worker ${this.workerId} takes stages of ${this.queues.join(", ")}`);
-    if (ids.includes(this.workerId)) {
-      log.warn(`two workers of this program are called ${this.workerId}: give each its own workerId`);
-    }
-    ids.push(this.workerId);
     try {
       try {
         await this.#takeWork(handler as unknown as Handler);
@@ -133,7 +128,6 @@ export class Worker {
         await this.#drain();
       }
     } finally {
-      ids.splice(ids.indexOf(this.workerId), 1);
       this.#heartbeats.stop();
       await renewing;
       unhandle();
@@ -174,11 +168,16 @@ export class Worker {
       wait: toDuration(this.#pollWaitMs, "pollWaitMs"),
       leaseDuration: this.#leaseDuration,
       requestId: crypto.randomUUID(),
+      instanceId: this.#instanceId,
     });
     const { signal } = this.#stopping;
     try {
       const timeoutMs = this.#pollWaitMs + WAIT_MARGIN_MS;
-      return (await this.client.call(rpc.leaseStages, this.#request, { timeoutMs, signal })).leases;
+      const { leases, workerIdShared } = await this.client.call(rpc.leaseStages, this.#request, { timeoutMs, signal });
+      if (workerIdShared) {
+        this.client.log.warn(`another running worker is called ${this.workerId} too: give each its own workerId`);
+      }
+      return leases;
     } catch (error) {
       if (signal.aborted) {
         return undefined;

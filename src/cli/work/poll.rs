@@ -31,6 +31,8 @@ pub(super) struct Poller<'a> {
     /// Whether the server has answered. Until then an error ends the worker: after a typing mistake a retry is useless.
     has_begun: bool,
     is_warned: bool,
+    /// By this the server tells a restarted worker from a second one of the same name.
+    instance_id: Uuid,
     /// When a stage was last leased, or the worker started.
     worked: Instant,
 }
@@ -39,7 +41,8 @@ impl<'a> Poller<'a> {
     /// A poller that has not asked yet.
     pub(super) fn new(worker: &'a Worker) -> Self {
         let retry = RetrySchedule::within(OUTAGE);
-        Self { worker, retry, has_begun: false, is_warned: false, worked: Instant::now() }
+        let instance_id = Uuid::new_v4();
+        Self { worker, retry, has_begun: false, is_warned: false, instance_id, worked: Instant::now() }
     }
 
     /// Leases 1 to `max` stages. None: the worker drains, or was idle for long enough; `is_idle` says whether no program runs.
@@ -75,6 +78,7 @@ impl<'a> Poller<'a> {
             wait: wait.try_into().ok(),
             lease_duration: options.lease_duration,
             request_id: Some(Uuid::new_v4().to_string()),
+            instance_id: Some(self.instance_id.to_string()),
             ..Default::default()
         }
     }
@@ -118,7 +122,12 @@ impl<'a> Poller<'a> {
         let mut workers = client.workers();
         let call = workers.lease_stages(client.ask_within(wait + MARGIN, request));
         let answer = if wait.is_zero() { client.noticed(call).await } else { call.await };
-        answer.map(|answer| answer.into_inner().leases)
+        let answer = answer?.into_inner();
+        if answer.worker_id_shared {
+            let name = &self.worker.options.worker_id;
+            note(format!("warning: another running worker is called {name} too: give each its own --worker-id"));
+        }
+        Ok(answer.leases)
     }
 
     fn works(&mut self) {

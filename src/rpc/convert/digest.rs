@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::path::Path;
+use super::text;
 use crate::domain::id::NamespaceId;
 use crate::domain::refusal::Refusal;
 use crate::domain::request::{RequestIdentity, RequestKey};
@@ -78,7 +79,7 @@ repeatable!(
 /// Takes the `request_id` out of a request and says what it stands for; `None` if there is none.
 pub fn identity<R: Repeatable>(namespace: NamespaceId, request: &mut R) -> Result<Option<RequestIdentity>, Refusal> {
     let Some(given) = request.request_id().take() else { return Ok(None) };
-    let request_id = parse(&given)?;
+    let request_id = text::uuid(&given, &Path::Root.field("request_id"))?;
     Ok(Some(RequestIdentity { key: RequestKey { namespace, request_id }, digest: digest(R::RPC, request) }))
 }
 
@@ -87,15 +88,6 @@ pub fn identity<R: Repeatable>(namespace: NamespaceId, request: &mut R) -> Resul
 pub fn content<R: Repeatable>(request: &mut R) -> Uuid {
     debug_assert!(request.request_id().is_none(), "identity() comes first");
     digest(R::RPC, request)
-}
-
-fn parse(given: &str) -> Result<Uuid, Refusal> {
-    let path = Path::Root;
-    let path = path.field("request_id");
-    if given.is_empty() {
-        return Err(path.empty());
-    }
-    Uuid::try_parse(given).map_err(|_| path.refuse("must be a UUID"))
 }
 
 /// 128 bits of SHA-256 over the rpc's name and the request's encoding.

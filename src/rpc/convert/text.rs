@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::path::Path;
 use crate::domain::id::{Name, is_job_id};
 use crate::domain::refusal::Refusal;
@@ -58,6 +60,14 @@ pub fn worker_id(text: &str, path: &Path) -> Result<Name, Refusal> {
         return Err(path.missing());
     }
     line(text, limits::WORKER_ID_BYTES, path)
+}
+
+/// A UUID that the caller made up; an empty text is refused.
+pub fn uuid(text: &str, path: &Path) -> Result<Uuid, Refusal> {
+    if text.is_empty() {
+        return Err(path.empty());
+    }
+    Uuid::try_parse(text).map_err(|_| path.refuse("must be a UUID"))
 }
 
 /// Text of one line: no control characters.

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::path::Path;
 use super::record::bounded;
 use super::{text, time};
@@ -114,6 +116,8 @@ pub struct LeaseParameters {
     pub duration: Option<Duration>,
     /// Whether all stages must have the same queue and group key.
     pub same_group: bool,
+    /// The run of the worker. None: not known.
+    pub instance_id: Option<Uuid>,
 }
 
 /// Checks a LeaseStages and fills in its defaults.
@@ -134,6 +138,7 @@ pub fn lease_request(request: &proto::LeaseStagesRequest) -> Result<LeaseParamet
         wait: time::parse_wait(request.wait.as_ref(), &root.field("wait"))?.unwrap_or(Duration::ZERO),
         duration: lease_duration(request.lease_duration.as_ref(), &root)?,
         same_group: request.same_group,
+        instance_id: instance_id(request.instance_id.as_deref(), &root)?,
     })
 }
 
@@ -156,13 +161,31 @@ fn lease_duration(given: Option<&prost_types::Duration>, path: &Path) -> Result<
     time::parse_optional_duration(given, time::LEASE_DURATION, &path.field("lease_duration"))
 }
 
-/// Reads the `begin` of a Work stream: worker, queues, duration of leases.
-pub fn work_begin(given: &proto::WorkBegin, path: &Path) -> Result<(Name, Vec<Name>, Option<Duration>), Refusal> {
-    Ok((
-        text::worker_id(&given.worker_id, &path.field("worker_id"))?,
-        queues(&given.queues, &path.field("queues"))?,
-        lease_duration(given.lease_duration.as_ref(), path)?,
-    ))
+fn instance_id(given: Option<&str>, path: &Path) -> Result<Option<Uuid>, Refusal> {
+    given.map(|given| text::uuid(given, &path.field("instance_id"))).transpose()
+}
+
+/// The parameters of a Work stream.
+#[derive(Clone, Debug)]
+pub struct WorkParameters {
+    /// The name of the worker.
+    pub worker_id: Name,
+    /// The queues to lease from, each once; at least one.
+    pub queues: Vec<Name>,
+    /// The duration of the leases; that of a stage takes precedence. None: the default.
+    pub lease_duration: Option<Duration>,
+    /// The run of the worker. None: not known.
+    pub instance_id: Option<Uuid>,
+}
+
+/// Reads the `begin` of a Work stream.
+pub fn work_begin(given: &proto::WorkBegin, path: &Path) -> Result<WorkParameters, Refusal> {
+    Ok(WorkParameters {
+        worker_id: text::worker_id(&given.worker_id, &path.field("worker_id"))?,
+        queues: queues(&given.queues, &path.field("queues"))?,
+        lease_duration: lease_duration(given.lease_duration.as_ref(), path)?,
+        instance_id: instance_id(given.instance_id.as_deref(), path)?,
+    })
 }
 
 /// One renewal of a lease, with progress where the holder reports some.
@@ -218,7 +241,6 @@ pub fn message(given: Option<&str>, path: &Path) -> Result<Option<Name>, Refusal
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
 
     const NAMESPACE: NamespaceId = NamespaceId(3);
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Status, Streaming};
 
 use super::held::Held;
-use super::{Begin, Message, message, token_of};
+use super::{Message, message, token_of};
 use crate::admission::StreamCharge;
 use crate::domain::id::{JobKey, LeaseToken};
 use crate::domain::job::Job;
@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::feed::KeepaliveTimer;
 use crate::proto;
 use crate::rpc::caller::Caller;
+use crate::rpc::convert::worker::WorkParameters;
 use crate::rpc::limits::OUTCOMES_PER_CALL;
 use crate::rpc::stage_writes::StageWrite;
 use crate::rpc::streams::unread;
@@ -76,7 +77,7 @@ enum Event {
 /// State of one stream.
 pub struct WorkSession {
     caller: Caller,
-    begin: Begin,
+    begin: WorkParameters,
     charge: Option<StreamCharge>,
     inbound: Streaming<proto::WorkRequest>,
     responses: mpsc::Sender<proto::WorkResponse>,
@@ -101,7 +102,7 @@ struct Gone;
 impl WorkSession {
     pub fn new(
         caller: Caller,
-        begin: Begin,
+        begin: WorkParameters,
         charge: Option<StreamCharge>,
         inbound: Streaming<proto::WorkRequest>,
         responses: mpsc::Sender<proto::WorkResponse>,
@@ -129,7 +130,9 @@ impl WorkSession {
 
     /// Serves the stream to its end. Returns its status. None: OK.
     pub async fn run(mut self, first: Message) -> Option<Status> {
-        let began = self.send(proto::WorkResponse::default()).await;
+        // The worker runs as long as its stream.
+        let (_runs, worker_id_shared) = self.caller.instance_call(&self.begin.worker_id, self.begin.instance_id);
+        let began = self.send(proto::WorkResponse { worker_id_shared, ..Default::default() }).await;
         if let Err(refusal) = self.take(first) {
             return Some(Error::from(refusal).into());
         }

@@ -253,6 +253,8 @@ async fn invalid_lease_requests_are_refused_with_the_field() {
         (proto::LeaseStagesRequest { wait: millis(-1_000), ..base() }, "wait"),
         (proto::LeaseStagesRequest { lease_duration: millis(999), ..base() }, "lease_duration"),
         (proto::LeaseStagesRequest { lease_duration: seconds(86_401), ..base() }, "lease_duration"),
+        (proto::LeaseStagesRequest { instance_id: Some(String::new()), ..base() }, "instance_id"),
+        (proto::LeaseStagesRequest { instance_id: Some("film".into()), ..base() }, "instance_id"),
     ];
     scene.refuses(rows, async |request| scene.api.workers().lease_stages(request).await).await;
     // A queue that was never used is empty, which is no error.

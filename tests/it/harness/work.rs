@@ -18,13 +18,14 @@ pub struct Session {
     pub results: VecDeque<proto::StageOutcomeResult>,
     pub statuses: VecDeque<proto::WorkStatus>,
     pub is_draining: bool,
+    pub shares_worker_id: bool,
     /// The number of leases received.
     pub received: i64,
 }
 
 /// The first message of a worker of one queue.
 pub fn begin(queue: &str, capacity: i32) -> WorkRequest {
-    let begin = WorkBegin { worker_id: "worker".to_owned(), queues: texts(&[queue]), lease_duration: None };
+    let begin = WorkBegin { worker_id: "worker".to_owned(), queues: texts(&[queue]), ..Default::default() };
     WorkRequest { begin: Some(begin), capacity: Some(capacity), ..Default::default() }
 }
 
@@ -47,6 +48,7 @@ impl Session {
             results: VecDeque::new(),
             statuses: VecDeque::new(),
             is_draining: false,
+            shares_worker_id: false,
             received: 0,
         })
     }
@@ -84,6 +86,7 @@ impl Session {
         self.results.extend(message.results);
         self.statuses.extend(message.statuses);
         self.is_draining |= message.draining;
+        self.shares_worker_id |= message.worker_id_shared;
         Ok(true)
     }
 
