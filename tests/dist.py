@@ -19,18 +19,20 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import copy2
+from shutil import copy2, copytree
 
 ROOT = Path(__file__).resolve().parents[1]
 _WITHIN = 300
+# The first part of the path of the Go module. The domain is reserved for private use, so no public server can have it.
+_GO_HOST = "interlock.internal"
 # Files that name the version, and how. The first one decides.
 _SOURCES = [
     ("Cargo.toml", r'^version = "(.+)"'),
     ("clients/python/pyproject.toml", r'^version = "(.+)"'),
     ("clients/typescript/package.json", r'^  "version": "(.+)"'),
     ("clients/typescript/README.md", r"interlock-client-([0-9.]+)\.tgz"),
-    ("clients/go/README.md", r"interlock/clients/go@v([0-9.]+)"),
-    ("README.md", r"interlock/clients/go@v([0-9.]+)"),
+    ("clients/go/README.md", r"interlock.internal/clients/go@v([0-9.]+)"),
+    ("README.md", r"interlock.internal/clients/go@v([0-9.]+)"),
 ]
 
 
@@ -58,7 +60,12 @@ def artefact_versions(folder: Path) -> dict[str, str]:
         assert member is not None
         in_tarball = json.load(member)["version"]
     printed = _run([folder / "interlock", "--version"], folder)
-    return {"interlock": printed.split()[1], wheel.name: in_wheel, tarball.name: in_tarball}
+    module = _only(folder / "go", "**/@v/*.zip")
+    with zipfile.ZipFile(module) as opened:
+        [in_module] = {name.partition("@v")[2].partition("/")[0] for name in opened.namelist()}
+    listed = (module.parent / "list").read_text("utf-8").strip()
+    assert listed == f"v{in_module}" == module.stem, f"the Go module lists {listed}, and has {in_module}"
+    return {"interlock": printed.split()[1], wheel.name: in_wheel, tarball.name: in_tarball, "go": in_module}
 
 
 def smoke(artefacts: Path, binary: Path) -> None:
@@ -68,6 +75,7 @@ def smoke(artefacts: Path, binary: Path) -> None:
         copy2(binary, folder / "interlock")
         for path in (_only(artefacts, "interlock-*.whl"), _only(artefacts, "interlock-client-*.tgz")):
             copy2(path, folder)
+        copytree(artefacts / "go", folder / "go")
         versions = artefact_versions(folder)
         if set(versions.values()) != {source_version()}:
             raise SystemExit(f"the artefacts have other versions than the source, {source_version()}: {versions}")
@@ -81,7 +89,7 @@ def smoke(artefacts: Path, binary: Path) -> None:
 
 
 def _jobs(folder: Path, address: str) -> None:
-    """A job with the binary, the wheel and the tarball."""
+    """A job with the binary, the wheel, the tarball and the Go module."""
     submit = ["./interlock", "job", "submit", "--kind", "film", "--job-id", "smoke"]
     _run(submit, folder, address)
     _run(["./interlock", "work", "--exit-when-idle", "1s", "--", "sh", "-c", "echo '{\"done\":true}'"], folder, address)
@@ -97,12 +105,34 @@ def _jobs(folder: Path, address: str) -> None:
     _run(["npm", "install", "--silent", "--prefer-offline", "--no-audit", "--no-fund", f"./{tarball}"], folder)
     _expect("SUCCEEDED { text: 'Hello, TypeScript!' }", _run(["node", "first.mjs"], folder, address))
     print(f"ok  {tarball}")
+    _expect("SUCCEEDED map[text:Hello, Go!]", _go_program(folder, address))
+    print("ok  go")
+
+
+def _go_program(folder: Path, address: str) -> str:
+    """What the first program in Go prints, built with the module of the release as its README says."""
+    project = folder / "first-go"
+    project.mkdir()
+    (folder / "first.go").rename(project / "first.go")
+    proxies = _run(["go", "env", "GOPROXY"], project).strip()
+    settings = {
+        "GOPROXY": f"file://{folder}/go,{proxies}",
+        "GONOSUMDB": _GO_HOST,
+        # The usual one may have the module of another build, under the same version.
+        "GOMODCACHE": f"{folder}/go-modules",
+        # So that it can be removed.
+        "GOFLAGS": "-modcacherw",
+    }
+    module = f"{_GO_HOST}/clients/go@v{source_version()}"
+    for command in (["go", "mod", "init", "first"], ["go", "get", module], ["go", "mod", "tidy"]):
+        _run(command, project, **settings)
+    return _run(["go", "run", "first.go"], project, address, **settings)
 
 
 def _write_programs(folder: Path) -> None:
     """The first programs of the README."""
     text = (ROOT / "README.md").read_text("utf-8")
-    for name in ("first.py", "first.mjs"):
+    for name in ("first.py", "first.mjs", "first.go"):
         [program] = re.findall(rf"^```\w+\n((?:#|//) {re.escape(name)}\n.*?)^```$", text, re.DOTALL | re.MULTILINE)
         (folder / name).write_text(program)
 
@@ -139,19 +169,19 @@ def _server(folder: Path) -> Iterator[str]:
         process.stdout.close()
 
 
-def _environment(address: str | None = None) -> dict[str, str]:
+def _environment(address: str | None = None, **settings: str) -> dict[str, str]:
     """Nothing of the checkout: no settings of Interlock, and no search paths of Python and Node."""
     hidden = ("INTERLOCK_", "PYTHON", "NODE_", "VIRTUAL_ENV")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(hidden)} | settings
     return kept if address is None else {**kept, "INTERLOCK_SERVER": address}
 
 
-def _run(command: Sequence[str | Path], folder: Path, address: str | None = None) -> str:
+def _run(command: Sequence[str | Path], folder: Path, address: str | None = None, **settings: str) -> str:
     """What a command prints. Ends the program if it fails."""
     done = subprocess.run(
         command,
         cwd=folder,
-        env=_environment(address),
+        env=_environment(address, **settings),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -172,7 +202,7 @@ def _only(folder: Path, pattern: str) -> Path:
     """The one file of a pattern."""
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
-        raise SystemExit(f"{folder} has {len(found)} files {pattern}, not one: make packages")
+        raise SystemExit(f"{folder} has {len(found)} files {pattern}, not one: make dist-files")
     return found[0]
 
 

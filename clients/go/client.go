@@ -30,7 +30,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	pb "interlock/clients/go/interlockv1"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 const (

@@ -12,7 +12,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/structpb"
 
-	pb "interlock/clients/go/interlockv1"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // Document is the JSON object that encoding/json makes of a struct or a map, as a message. A whole number that a double cannot hold

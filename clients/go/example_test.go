@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	interlock "interlock/clients/go"
-	pb "interlock/clients/go/interlockv1"
+	interlock "interlock.internal/clients/go"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // vendor stands for a service that a worker calls.

@@ -6,7 +6,7 @@ import (
 	"io"
 	"time"
 
-	pb "interlock/clients/go/interlockv1"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // The formats of exports.

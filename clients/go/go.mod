@@ -1,4 +1,4 @@
-module interlock/clients/go
+module interlock.internal/clients/go
 
 go 1.26.0
 

@@ -20,7 +20,7 @@ var advice = []struct{ message, advice string }{
 	{"first record does not look like a TLS handshake", "if the server has no TLS, use an address that begins with http://"},
 	{"certificate required", "the server requires a client certificate: Certificate (INTERLOCK_CERT)"},
 	{"error reading server preface", "another program may listen there; a server with TLS has an address with https://"},
-	{"authentication handshake failed: context deadline exceeded", "another program may listen there; a server without TLS has an address with http://"},
+	{"authentication handshake failed", "another program may listen there; a server without TLS has an address with http://"},
 }
 
 // outage is the state of an outage: no server answers at the address.

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	interlock "interlock/clients/go"
-	pb "interlock/clients/go/interlockv1"
+	interlock "interlock.internal/clients/go"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // A bound beyond what the server takes shows that each read sends it.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"iter"
 
-	pb "interlock/clients/go/interlockv1"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // SetPolicy replaces all rules of a resource, which need not exist yet; held permits stay valid. A resource without rules is a

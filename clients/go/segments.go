@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	pb "interlock/clients/go/interlockv1"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // The kinds of segments.

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	interlock "interlock/clients/go"
-	pb "interlock/clients/go/interlockv1"
+	interlock "interlock.internal/clients/go"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 func said(key, text string) *pb.Segment {

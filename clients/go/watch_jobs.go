@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
-	pb "interlock/clients/go/interlockv1"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // JobsEventKind says what a JobsEvent is.

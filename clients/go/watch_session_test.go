@@ -17,8 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	interlock "interlock/clients/go"
-	pb "interlock/clients/go/interlockv1"
+	interlock "interlock.internal/clients/go"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // shown is an update in one line.

@@ -12,8 +12,8 @@ import (
 
 	"google.golang.org/protobuf/types/known/structpb"
 
-	interlock "interlock/clients/go"
-	pb "interlock/clients/go/interlockv1"
+	interlock "interlock.internal/clients/go"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // lines is a log that a test reads.

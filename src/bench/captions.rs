@@ -12,7 +12,7 @@ use super::compare::Scene;
 use super::encoded::{EncodedRequest, call};
 use super::load::{channels, closed_loop};
 use super::raw_timeline::SampleTexts;
-use super::report::Row;
+use super::report::{Row, remark};
 use super::timeline::{APPEND, Appended, set};
 use super::watchers::{Watch, Watchers};
 use crate::proto::timeline_service_client::TimelineServiceClient;
@@ -55,7 +55,7 @@ async fn audience(scene: &Scene<'_>, sessions: usize, watchers: usize) -> anyhow
         memory_bytes: server.memory_bytes(),
         ..Row::blank(&format!("captions, {sessions} × {watchers}"), "interlock", BOTS)
     };
-    eprintln!("{}: {:.0} sets of segments a second, all came to all watchers", row.workload, sample.per_second());
+    remark(format!("{}: {:.0} sets of segments a second, all came to all watchers", row.workload, sample.per_second()));
     audience.end().await?;
     Ok(row)
 }

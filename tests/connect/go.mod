@@ -6,7 +6,7 @@ require (
 	connectrpc.com/connect v1.21.1
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261110000943-09e21b237f2c
 	google.golang.org/protobuf v1.36.12
-	interlock/clients/go v0.0.0
+	interlock.internal/clients/go v0.0.0
 )
 
 require (
@@ -17,4 +17,4 @@ require (
 	google.golang.org/grpc v1.85.0 // indirect
 )
 
-replace interlock/clients/go => ../../clients/go
+replace interlock.internal/clients/go => ../../clients/go

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"interlock/clients/go/interlocktest"
-	pb "interlock/clients/go/interlockv1"
+	"interlock.internal/clients/go/interlocktest"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // patience is the time after which the server must have closed a connection that says nothing more.

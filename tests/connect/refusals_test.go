@@ -15,8 +15,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"interlock/clients/go/interlocktest"
-	pb "interlock/clients/go/interlockv1"
+	"interlock.internal/clients/go/interlocktest"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // limitBytes is the maximum size of a message.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"interlock/clients/go/interlocktest"
+	"interlock.internal/clients/go/interlocktest"
 )
 
 // deadline bounds each wait of a test.

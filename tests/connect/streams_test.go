@@ -14,8 +14,8 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"interlock/clients/go/interlocktest"
-	pb "interlock/clients/go/interlockv1"
+	"interlock.internal/clients/go/interlocktest"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 var jobs atomic.Int64

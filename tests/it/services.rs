@@ -49,5 +49,5 @@ mod timers;
 mod watching;
 mod watching_servers;
 mod work_streams;
-mod workers;
 mod worker_ids;
+mod workers;

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	interlock "interlock/clients/go"
-	pb "interlock/clients/go/interlockv1"
+	interlock "interlock.internal/clients/go"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // doSession does a command about one session. isKnown: whether there is such a command.

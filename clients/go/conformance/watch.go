@@ -4,7 +4,7 @@ import (
 	"context"
 	"strings"
 
-	interlock "interlock/clients/go"
+	interlock "interlock.internal/clients/go"
 )
 
 // watch follows what a command names, and emits each update and the end.

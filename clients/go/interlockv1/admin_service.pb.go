@@ -3758,8 +3758,8 @@ const file_interlock_v1_admin_service_proto_rawDesc = "" +
 	"\tRevokeKey\x12\x1e.interlock.v1.RevokeKeyRequest\x1a\x1f.interlock.v1.RevokeKeyResponse\x12L\n" +
 	"\tRotateKey\x12\x1e.interlock.v1.RotateKeyRequest\x1a\x1f.interlock.v1.RotateKeyResponse\x12c\n" +
 	"\x0fListAuditEvents\x12$.interlock.v1.ListAuditEventsRequest\x1a%.interlock.v1.ListAuditEventsResponse\"\x03\x90\x02\x01\x12d\n" +
-	"\x11ClearSessionCache\x12&.interlock.v1.ClearSessionCacheRequest\x1a'.interlock.v1.ClearSessionCacheResponseBf\n" +
-	"\finterlock.v1B\x11AdminServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
+	"\x11ClearSessionCache\x12&.interlock.v1.ClearSessionCacheRequest\x1a'.interlock.v1.ClearSessionCacheResponseBo\n" +
+	"\finterlock.v1B\x11AdminServiceProtoP\x01Z5interlock.internal/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_admin_service_proto_rawDescOnce sync.Once

@@ -638,8 +638,8 @@ const file_interlock_v1_common_proto_rawDesc = "" +
 	"\x15FAILURE_CLASS_TIMEOUT\x10\x05\x12\x1b\n" +
 	"\x17FAILURE_CLASS_CANCELLED\x10\x06\x12\x1a\n" +
 	"\x16FAILURE_CLASS_INTERNAL\x10\a\x12\x1f\n" +
-	"\x1bFAILURE_CLASS_LEASE_EXPIRED\x10\bB`\n" +
-	"\finterlock.v1B\vCommonProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
+	"\x1bFAILURE_CLASS_LEASE_EXPIRED\x10\bBi\n" +
+	"\finterlock.v1B\vCommonProtoP\x01Z5interlock.internal/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_common_proto_rawDescOnce sync.Once

@@ -137,9 +137,9 @@ const file_interlock_v1_error_proto_rawDesc = "" +
 	"\x06record\x18\x01 \x01(\v2\x14.interlock.v1.RecordH\x00R\x06record\x12%\n" +
 	"\x03job\x18\x02 \x01(\v2\x11.interlock.v1.JobH\x00R\x03job\x12+\n" +
 	"\x05stage\x18\x03 \x01(\v2\x13.interlock.v1.StageH\x00R\x05stageB\a\n" +
-	"\x05stateB_\n" +
+	"\x05stateBh\n" +
 	"\finterlock.v1B\n" +
-	"ErrorProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
+	"ErrorProtoP\x01Z5interlock.internal/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_error_proto_rawDescOnce sync.Once

@@ -1263,8 +1263,8 @@ const file_interlock_v1_job_proto_rawDesc = "" +
 	"\x10StageDependsWhen\x12\"\n" +
 	"\x1eSTAGE_DEPENDS_WHEN_UNSPECIFIED\x10\x00\x12$\n" +
 	" STAGE_DEPENDS_WHEN_ALL_SUCCEEDED\x10\x01\x12#\n" +
-	"\x1fSTAGE_DEPENDS_WHEN_ALL_FINISHED\x10\x02B]\n" +
-	"\finterlock.v1B\bJobProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
+	"\x1fSTAGE_DEPENDS_WHEN_ALL_FINISHED\x10\x02Bf\n" +
+	"\finterlock.v1B\bJobProtoP\x01Z5interlock.internal/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_job_proto_rawDescOnce sync.Once

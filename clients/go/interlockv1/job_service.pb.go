@@ -147,7 +147,8 @@ const (
 	StageWaitReason_STAGE_WAIT_REASON_START_TIME StageWaitReason = 3
 	// Its job is paused.
 	StageWaitReason_STAGE_WAIT_REASON_PAUSED StageWaitReason = 4
-	// It is ready, but no worker has polled its queue, which is the `blocker`, for 60 s.
+	// It is ready, but no worker has polled its queue, which is the `blocker`, for 60 s, or
+	// since the server started.
 	StageWaitReason_STAGE_WAIT_REASON_NO_WORKER StageWaitReason = 5
 	// It runs; `blocker` is the worker, and `until_time` the end of its lease.
 	StageWaitReason_STAGE_WAIT_REASON_RUNNING StageWaitReason = 6
@@ -3844,8 +3845,8 @@ const file_interlock_v1_job_service_proto_rawDesc = "" +
 	"\n" +
 	"ListQueues\x12\x1f.interlock.v1.ListQueuesRequest\x1a .interlock.v1.ListQueuesResponse\"\x03\x90\x02\x01\x12T\n" +
 	"\n" +
-	"ExplainJob\x12\x1f.interlock.v1.ExplainJobRequest\x1a .interlock.v1.ExplainJobResponse\"\x03\x90\x02\x01Bd\n" +
-	"\finterlock.v1B\x0fJobServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
+	"ExplainJob\x12\x1f.interlock.v1.ExplainJobRequest\x1a .interlock.v1.ExplainJobResponse\"\x03\x90\x02\x01Bm\n" +
+	"\finterlock.v1B\x0fJobServiceProtoP\x01Z5interlock.internal/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_job_service_proto_rawDescOnce sync.Once

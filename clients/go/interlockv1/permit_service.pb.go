@@ -1550,8 +1550,8 @@ const file_interlock_v1_permit_service_proto_rawDesc = "" +
 	"\x0eDeleteResource\x12#.interlock.v1.DeleteResourceRequest\x1a$.interlock.v1.DeleteResourceResponse\x12_\n" +
 	"\rWatchResource\x12\".interlock.v1.WatchResourceRequest\x1a#.interlock.v1.WatchResourceResponse\"\x03\x90\x02\x010\x01\x12U\n" +
 	"\fResetBreaker\x12!.interlock.v1.ResetBreakerRequest\x1a\".interlock.v1.ResetBreakerResponse\x12U\n" +
-	"\fRevokePermit\x12!.interlock.v1.RevokePermitRequest\x1a\".interlock.v1.RevokePermitResponseBg\n" +
-	"\finterlock.v1B\x12PermitServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
+	"\fRevokePermit\x12!.interlock.v1.RevokePermitRequest\x1a\".interlock.v1.RevokePermitResponseBp\n" +
+	"\finterlock.v1B\x12PermitServiceProtoP\x01Z5interlock.internal/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_permit_service_proto_rawDescOnce sync.Once

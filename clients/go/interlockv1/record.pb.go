@@ -481,8 +481,8 @@ const file_interlock_v1_record_proto_rawDesc = "" +
 	" \x01(\v2\x17.google.protobuf.StructH\x00R\x05merge\x12>\n" +
 	"\x16expected_field_version\x18\v \x01(\x03B\x03\xe0A\x01H\x01R\x14expectedFieldVersion\x88\x01\x01B\v\n" +
 	"\toperationB\x19\n" +
-	"\x17_expected_field_versionB`\n" +
-	"\finterlock.v1B\vRecordProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
+	"\x17_expected_field_versionBi\n" +
+	"\finterlock.v1B\vRecordProtoP\x01Z5interlock.internal/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_record_proto_rawDescOnce sync.Once

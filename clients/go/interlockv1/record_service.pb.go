@@ -1825,8 +1825,8 @@ const file_interlock_v1_record_service_proto_rawDesc = "" +
 	"\x12BatchUpdateRecords\x12'.interlock.v1.BatchUpdateRecordsRequest\x1a(.interlock.v1.BatchUpdateRecordsResponse\x12d\n" +
 	"\x11BatchWriteRecords\x12&.interlock.v1.BatchWriteRecordsRequest\x1a'.interlock.v1.BatchWriteRecordsResponse\x12U\n" +
 	"\fDeleteRecord\x12!.interlock.v1.DeleteRecordRequest\x1a\".interlock.v1.DeleteRecordResponse\x12\\\n" +
-	"\fWatchRecords\x12!.interlock.v1.WatchRecordsRequest\x1a\".interlock.v1.WatchRecordsResponse\"\x03\x90\x02\x010\x01Bg\n" +
-	"\finterlock.v1B\x12RecordServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
+	"\fWatchRecords\x12!.interlock.v1.WatchRecordsRequest\x1a\".interlock.v1.WatchRecordsResponse\"\x03\x90\x02\x010\x01Bp\n" +
+	"\finterlock.v1B\x12RecordServiceProtoP\x01Z5interlock.internal/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_record_service_proto_rawDescOnce sync.Once

@@ -824,8 +824,8 @@ const file_interlock_v1_timeline_proto_rawDesc = "" +
 	"\rSegmentStatus\x12\x1e\n" +
 	"\x1aSEGMENT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16SEGMENT_STATUS_INTERIM\x10\x01\x12\x18\n" +
-	"\x14SEGMENT_STATUS_FINAL\x10\x02Bb\n" +
-	"\finterlock.v1B\rTimelineProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
+	"\x14SEGMENT_STATUS_FINAL\x10\x02Bk\n" +
+	"\finterlock.v1B\rTimelineProtoP\x01Z5interlock.internal/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_timeline_proto_rawDescOnce sync.Once

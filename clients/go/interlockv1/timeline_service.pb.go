@@ -3696,8 +3696,8 @@ const file_interlock_v1_timeline_service_proto_rawDesc = "" +
 	"\x0eSearchSegments\x12#.interlock.v1.SearchSegmentsRequest\x1a$.interlock.v1.SearchSegmentsResponse\"\x03\x90\x02\x01\x12r\n" +
 	"\x14GetSessionStatistics\x12).interlock.v1.GetSessionStatisticsRequest\x1a*.interlock.v1.GetSessionStatisticsResponse\"\x03\x90\x02\x01\x12b\n" +
 	"\x0eExportTimeline\x12#.interlock.v1.ExportTimelineRequest\x1a$.interlock.v1.ExportTimelineResponse\"\x03\x90\x02\x010\x01\x12\\\n" +
-	"\fWatchSession\x12!.interlock.v1.WatchSessionRequest\x1a\".interlock.v1.WatchSessionResponse\"\x03\x90\x02\x010\x01Bi\n" +
-	"\finterlock.v1B\x14TimelineServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
+	"\fWatchSession\x12!.interlock.v1.WatchSessionRequest\x1a\".interlock.v1.WatchSessionResponse\"\x03\x90\x02\x010\x01Br\n" +
+	"\finterlock.v1B\x14TimelineServiceProtoP\x01Z5interlock.internal/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_timeline_service_proto_rawDescOnce sync.Once

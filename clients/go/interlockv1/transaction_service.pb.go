@@ -613,8 +613,8 @@ const file_interlock_v1_transaction_service_proto_rawDesc = "" +
 	"\x0fapplied_version\x18\x05 \x01(\x03R\x0eappliedVersion\x127\n" +
 	"\bsegments\x18\x06 \x03(\v2\x1b.interlock.v1.SegmentResultR\bsegments2Y\n" +
 	"\x12TransactionService\x12C\n" +
-	"\x06Commit\x12\x1b.interlock.v1.CommitRequest\x1a\x1c.interlock.v1.CommitResponseBl\n" +
-	"\finterlock.v1B\x17TransactionServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
+	"\x06Commit\x12\x1b.interlock.v1.CommitRequest\x1a\x1c.interlock.v1.CommitResponseBu\n" +
+	"\finterlock.v1B\x17TransactionServiceProtoP\x01Z5interlock.internal/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_transaction_service_proto_rawDescOnce sync.Once

@@ -407,7 +407,11 @@ type LeaseStagesRequest struct {
 	// only one, and so is one whose last attempt ended as LEASE_EXPIRED. Unset: false.
 	SameGroup bool `protobuf:"varint,6,opt,name=same_group,json=sameGroup,proto3" json:"same_group,omitempty"`
 	// A UUID that makes the call safe to repeat. Unset: a repeat leases other stages.
-	RequestId     *string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	RequestId *string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3,oneof" json:"request_id,omitempty"`
+	// A UUID of this run of the worker, a new one whenever it starts. By it the server tells a second worker of the same
+	// `worker_id` from a worker that was restarted; it is no part of what a repeat has to have equal. Unset: the response
+	// never says `worker_id_shared`.
+	InstanceId    *string `protobuf:"bytes,8,opt,name=instance_id,json=instanceId,proto3,oneof" json:"instance_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -491,15 +495,26 @@ func (x *LeaseStagesRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *LeaseStagesRequest) GetInstanceId() string {
+	if x != nil && x.InstanceId != nil {
+		return *x.InstanceId
+	}
+	return ""
+}
+
 // Response message of WorkerService.LeaseStages.
 type LeaseStagesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The leases granted by this call. Empty: no stage became ready within `wait`; call again.
 	Leases []*Lease `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"`
 	// Whether these are leases that an earlier call with the same request_id was granted.
-	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Replayed bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// Whether a worker with the same worker_id and another instance_id runs at the same time and calls the same server. A
+	// server says so once to each instance, without the wait for stages. Nothing is lost by it, but people cannot tell
+	// the workers apart: tell the user to give each an id of its own.
+	WorkerIdShared bool `protobuf:"varint,3,opt,name=worker_id_shared,json=workerIdShared,proto3" json:"worker_id_shared,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LeaseStagesResponse) Reset() {
@@ -542,6 +557,13 @@ func (x *LeaseStagesResponse) GetLeases() []*Lease {
 func (x *LeaseStagesResponse) GetReplayed() bool {
 	if x != nil {
 		return x.Replayed
+	}
+	return false
+}
+
+func (x *LeaseStagesResponse) GetWorkerIdShared() bool {
+	if x != nil {
+		return x.WorkerIdShared
 	}
 	return false
 }
@@ -1827,6 +1849,8 @@ type WorkBegin struct {
 	// How long a lease lasts without a renewal, 1 s to 24 hours; the `lease_duration` of a stage takes precedence. Unset:
 	// 90 s.
 	LeaseDuration *durationpb.Duration `protobuf:"bytes,3,opt,name=lease_duration,json=leaseDuration,proto3" json:"lease_duration,omitempty"`
+	// A UUID of this run of the worker, as in LeaseStages. Unset: the response never says `worker_id_shared`.
+	InstanceId    *string `protobuf:"bytes,4,opt,name=instance_id,json=instanceId,proto3,oneof" json:"instance_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1882,6 +1906,13 @@ func (x *WorkBegin) GetLeaseDuration() *durationpb.Duration {
 	return nil
 }
 
+func (x *WorkBegin) GetInstanceId() string {
+	if x != nil && x.InstanceId != nil {
+		return *x.InstanceId
+	}
+	return ""
+}
+
 // Message of the stream that WorkerService.Work returns. Empty: the stream is open, and there is nothing else to send.
 type WorkResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1894,9 +1925,11 @@ type WorkResponse struct {
 	// send it again.
 	Statuses []*WorkStatus `protobuf:"bytes,3,rep,name=statuses,proto3" json:"statuses,omitempty"`
 	// Whether the server stops and sends no more leases.
-	Draining      bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Draining bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
+	// In the first message: as in LeaseStagesResponse.
+	WorkerIdShared bool `protobuf:"varint,5,opt,name=worker_id_shared,json=workerIdShared,proto3" json:"worker_id_shared,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *WorkResponse) Reset() {
@@ -1953,6 +1986,13 @@ func (x *WorkResponse) GetStatuses() []*WorkStatus {
 func (x *WorkResponse) GetDraining() bool {
 	if x != nil {
 		return x.Draining
+	}
+	return false
+}
+
+func (x *WorkResponse) GetWorkerIdShared() bool {
+	if x != nil {
+		return x.WorkerIdShared
 	}
 	return false
 }
@@ -2843,7 +2883,7 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x18.interlock.v1.StageStateR\x05state\x125\n" +
 	"\tartifacts\x18\x03 \x01(\v2\x17.google.protobuf.StructR\tartifacts\x12/\n" +
-	"\afailure\x18\x04 \x01(\v2\x15.interlock.v1.FailureR\afailure\"\xce\x02\n" +
+	"\afailure\x18\x04 \x01(\v2\x15.interlock.v1.FailureR\afailure\"\x89\x03\n" +
 	"\x12LeaseStagesRequest\x12 \n" +
 	"\tworker_id\x18\x01 \x01(\tB\x03\xe0A\x02R\bworkerId\x12\x1b\n" +
 	"\x06queues\x18\x02 \x03(\tB\x03\xe0A\x01R\x06queues\x12\"\n" +
@@ -2854,11 +2894,15 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\n" +
 	"same_group\x18\x06 \x01(\bB\x03\xe0A\x01R\tsameGroup\x12'\n" +
 	"\n" +
-	"request_id\x18\a \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01B\r\n" +
-	"\v_request_id\"^\n" +
+	"request_id\x18\a \x01(\tB\x03\xe0A\x01H\x00R\trequestId\x88\x01\x01\x12)\n" +
+	"\vinstance_id\x18\b \x01(\tB\x03\xe0A\x01H\x01R\n" +
+	"instanceId\x88\x01\x01B\r\n" +
+	"\v_request_idB\x0e\n" +
+	"\f_instance_id\"\x88\x01\n" +
 	"\x13LeaseStagesResponse\x12+\n" +
 	"\x06leases\x18\x01 \x03(\v2\x13.interlock.v1.LeaseR\x06leases\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"O\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\x12(\n" +
+	"\x10worker_id_shared\x18\x03 \x01(\bR\x0eworkerIdShared\"O\n" +
 	"\x10HeartbeatRequest\x12;\n" +
 	"\brenewals\x18\x01 \x03(\v2\x1a.interlock.v1.LeaseRenewalB\x03\xe0A\x02R\brenewals\"\x97\x01\n" +
 	"\fLeaseRenewal\x12$\n" +
@@ -2975,16 +3019,20 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\boutcomes\x18\x04 \x03(\v2\x1a.interlock.v1.StageOutcomeB\x03\xe0A\x01R\boutcomes\x12;\n" +
 	"\brenewals\x18\x05 \x03(\v2\x1a.interlock.v1.LeaseRenewalB\x03\xe0A\x01R\brenewalsB\v\n" +
 	"\t_capacityB\x12\n" +
-	"\x10_leases_received\"\x91\x01\n" +
+	"\x10_leases_received\"\xcc\x01\n" +
 	"\tWorkBegin\x12 \n" +
 	"\tworker_id\x18\x01 \x01(\tB\x03\xe0A\x02R\bworkerId\x12\x1b\n" +
 	"\x06queues\x18\x02 \x03(\tB\x03\xe0A\x01R\x06queues\x12E\n" +
-	"\x0elease_duration\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\rleaseDuration\"\xc9\x01\n" +
+	"\x0elease_duration\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x03\xe0A\x01R\rleaseDuration\x12)\n" +
+	"\vinstance_id\x18\x04 \x01(\tB\x03\xe0A\x01H\x00R\n" +
+	"instanceId\x88\x01\x01B\x0e\n" +
+	"\f_instance_id\"\xf3\x01\n" +
 	"\fWorkResponse\x12+\n" +
 	"\x06leases\x18\x01 \x03(\v2\x13.interlock.v1.LeaseR\x06leases\x12:\n" +
 	"\aresults\x18\x02 \x03(\v2 .interlock.v1.StageOutcomeResultR\aresults\x124\n" +
 	"\bstatuses\x18\x03 \x03(\v2\x18.interlock.v1.WorkStatusR\bstatuses\x12\x1a\n" +
-	"\bdraining\x18\x04 \x01(\bR\bdraining\"`\n" +
+	"\bdraining\x18\x04 \x01(\bR\bdraining\x12(\n" +
+	"\x10worker_id_shared\x18\x05 \x01(\bR\x0eworkerIdShared\"`\n" +
 	"\n" +
 	"WorkStatus\x12\x1f\n" +
 	"\vlease_token\x18\x01 \x01(\tR\n" +
@@ -3080,8 +3128,8 @@ const file_interlock_v1_worker_service_proto_rawDesc = "" +
 	"\tFailStage\x12\x1e.interlock.v1.FailStageRequest\x1a\x1f.interlock.v1.FailStageResponse\x12U\n" +
 	"\fReleaseStage\x12!.interlock.v1.ReleaseStageRequest\x1a\".interlock.v1.ReleaseStageResponse\x12L\n" +
 	"\tAddStages\x12\x1e.interlock.v1.AddStagesRequest\x1a\x1f.interlock.v1.AddStagesResponse\x12W\n" +
-	"\vListWorkers\x12 .interlock.v1.ListWorkersRequest\x1a!.interlock.v1.ListWorkersResponse\"\x03\x90\x02\x01Bg\n" +
-	"\finterlock.v1B\x12WorkerServiceProtoP\x01Z,interlock/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
+	"\vListWorkers\x12 .interlock.v1.ListWorkersRequest\x1a!.interlock.v1.ListWorkersResponse\"\x03\x90\x02\x01Bp\n" +
+	"\finterlock.v1B\x12WorkerServiceProtoP\x01Z5interlock.internal/clients/go/interlockv1;interlockv1\xa2\x02\x03ILK\xaa\x02\fInterlock.V1b\x06proto3"
 
 var (
 	file_interlock_v1_worker_service_proto_rawDescOnce sync.Once
@@ -3260,6 +3308,7 @@ func file_interlock_v1_worker_service_proto_init() {
 		(*StageOutcome_ReleaseStage)(nil),
 	}
 	file_interlock_v1_worker_service_proto_msgTypes[19].OneofWrappers = []any{}
+	file_interlock_v1_worker_service_proto_msgTypes[20].OneofWrappers = []any{}
 	file_interlock_v1_worker_service_proto_msgTypes[23].OneofWrappers = []any{}
 	file_interlock_v1_worker_service_proto_msgTypes[25].OneofWrappers = []any{}
 	file_interlock_v1_worker_service_proto_msgTypes[27].OneofWrappers = []any{}

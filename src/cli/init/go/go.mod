@@ -2,6 +2,6 @@ module example.com/{{name}}
 
 go 1.26.0
 
-require interlock/clients/go v{{version}}
+require interlock.internal/clients/go v{{version}}
 
-replace interlock/clients/go => {{client}}
+replace interlock.internal/clients/go => {{client}}

@@ -9,8 +9,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	interlock "interlock/clients/go"
-	pb "interlock/clients/go/interlockv1"
+	interlock "interlock.internal/clients/go"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 // Queue is the queue of the stages.

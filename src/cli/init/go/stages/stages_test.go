@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	interlock "interlock/clients/go"
-	"interlock/clients/go/interlocktest"
-	pb "interlock/clients/go/interlockv1"
+	interlock "interlock.internal/clients/go"
+	"interlock.internal/clients/go/interlocktest"
+	pb "interlock.internal/clients/go/interlockv1"
 )
 
 const within = 30 * time.Second

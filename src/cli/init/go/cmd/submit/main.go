@@ -8,8 +8,8 @@ import (
 	"os"
 	"strings"
 
-	interlock "interlock/clients/go"
-	pb "interlock/clients/go/interlockv1"
+	interlock "interlock.internal/clients/go"
+	pb "interlock.internal/clients/go/interlockv1"
 
 	"example.com/{{name}}/stages"
 )

@@ -8,7 +8,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	interlock "interlock/clients/go"
+	interlock "interlock.internal/clients/go"
 
 	"example.com/{{name}}/stages"
 )
