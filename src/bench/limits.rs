@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::Request;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Code;
@@ -87,11 +88,11 @@ pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     for multiple in [0.95, 2.0] {
         let (before, cpu_before) = (refusals(&channels[0]).await?, server.cpu_us());
         let clients = busy.iter().map(|name| (name, f64::from(RATE) * multiple));
-        let clients = clients.chain(honest.iter().map(|name| (name, HONEST_RATE)));
-        let outcomes = phase(&channels, clients, run).await?;
-        let (loud, well) = outcomes.split_at(CLIENTS);
-        let row = report(multiple, loud, well);
-        let refused: usize = outcomes.iter().map(|outcome| outcome.refused).sum();
+        let (loud, well) =
+            futures::try_join!(phase(&channels, clients, run), apart(&server.address, honest.clone(), run))?;
+        let row = report(multiple, &loud, &well);
+        let outcomes = || loud.iter().chain(&well);
+        let refused: usize = outcomes().map(|outcome| outcome.refused).sum();
         let counted = refusals(&channels[0]).await? - before;
         anyhow::ensure!(
             i64::try_from(refused)? == counted,
@@ -99,8 +100,8 @@ pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
         );
         let ratio = quiet_p99.map(|quiet: u32| f64::from(row.p99_us) / f64::from(quiet.max(1)));
         quiet_p99.get_or_insert(row.p99_us);
-        let cpu_us = (server.cpu_us() - cpu_before)
-            / outcomes.iter().map(|it| it.accepted + it.refused).sum::<usize>().max(1) as f64;
+        let cpu_us =
+            (server.cpu_us() - cpu_before) / outcomes().map(|it| it.accepted + it.refused).sum::<usize>().max(1) as f64;
         rows.push(Row { ratio, memory_bytes: server.memory_bytes(), server_cpu_us: cpu_us, ..row });
         // All buckets are full again.
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -172,6 +173,22 @@ async fn phase(
     }
     outcomes.sort_by_key(|(i, _)| *i);
     Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+}
+
+/// Runs clients that stay below their rate, with a thread and connections of their own: their latencies are those of the server and not of the
+/// generator.
+async fn apart(address: &Address, names: Vec<String>, run: Duration) -> anyhow::Result<Vec<Outcome>> {
+    let (done, outcomes) = oneshot::channel();
+    let address = address.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("honest clients".to_owned()).spawn(move || {
+        let all = runtime.block_on(async {
+            let channels = channels(&address, HONEST * 64).await?;
+            phase(&channels, names.iter().map(|name| (name, HONEST_RATE)), run).await
+        });
+        let _gone = done.send(all);
+    })?;
+    outcomes.await.context("the honest clients panicked")?
 }
 
 /// Runs one client in an open loop: it sends on schedule whether or not earlier calls were answered. Heartbeats run
