@@ -27,6 +27,7 @@ mod raw;
 mod raw_timeline;
 mod records;
 mod report;
+mod segments;
 mod servers;
 mod settings;
 mod timeline;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::load::{Sample, micros};
-use super::timeline::{SENTENCE_MS, page_start_ms};
+use super::segments::{SENTENCE_MS, SampleTexts, page_start_ms};
 use crate::store::connection::{Client, Run, Target};
 
 /// Connections at most: more only contend on a few cores.
@@ -37,40 +37,6 @@ const QUERY: &str = "SELECT key, kind, parent_key, start_ms, end_ms, speaker, la
     WHERE session_id = $1 AND start_ms >= $2 ORDER BY start_ms LIMIT $3";
 const SEARCH: &str = "SELECT session_id, key, ts_headline('english', text, q), ts_rank(words, q) AS rank \
     FROM raw_segments, plainto_tsquery('english', $1) q WHERE words @@ q ORDER BY rank DESC LIMIT $2";
-
-/// Words of sentences: a few of them frequent, most rare, as in any language.
-#[derive(Clone)]
-pub struct SampleTexts {
-    words: Vec<String>,
-}
-
-impl SampleTexts {
-    /// Some 1,700 words of three syllables, in the order of their frequency.
-    pub fn new() -> Self {
-        const SYLLABLES: [&str; 12] = ["ba", "ce", "di", "fo", "gu", "la", "me", "ni", "po", "ru", "sa", "te"];
-        let word = |n: usize| [n / 144 % 12, n / 12 % 12, n % 12].map(|place| SYLLABLES[place]).concat();
-        Self { words: (0..1_728).map(word).collect() }
-    }
-
-    /// The word of a number, by its frequency: each is half as frequent as the one of half its rank.
-    fn word(&self, n: u64) -> &str {
-        let mixed = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11;
-        let part = mixed as f64 / (1u64 << 53) as f64;
-        let rank = (self.words.len() as f64).powf(part) as usize;
-        &self.words[rank.min(self.words.len() - 1)]
-    }
-
-    /// A sentence of twelve words.
-    pub fn sentence(&self, n: u64) -> String {
-        (0..12).map(|i| self.word(n * 12 + i)).collect::<Vec<_>>().join(" ")
-    }
-
-    /// A query of two words that occur together.
-    pub fn query(&self, n: u64) -> String {
-        let sentence = n * 7_919;
-        format!("{} {}", self.word(sentence * 12), self.word(sentence * 12 + 5))
-    }
-}
 
 /// The tables, and where they are.
 pub struct RawTimeline {

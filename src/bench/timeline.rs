@@ -14,8 +14,9 @@ use super::captions::captions;
 use super::compare::{MeasuredRun, Runs, Scene};
 use super::encoded::{EncodedRequest, call};
 use super::load::{Sample, channels, closed_loop};
-use super::raw_timeline::{RawTimeline, SampleTexts};
+use super::raw_timeline::RawTimeline;
 use super::report::Row;
+use super::segments::{APPEND, Appended, SampleTexts, page_start_ms, segment, set};
 use crate::proto::{self, SegmentKind};
 
 /// Meetings that the bots append to.
@@ -26,12 +27,8 @@ const SET: u64 = 5;
 const FILL: u64 = 500;
 /// Messages in flight meanwhile.
 const FILLING: usize = 4;
-/// Milliseconds of a sentence, and from one to the next.
-pub(super) const SENTENCE_MS: u64 = 2_000;
 /// Segments of a page.
 const PAGE: i32 = 50;
-/// Path of the rpc that appends.
-pub(super) const APPEND: &str = "/interlock.v1.TimelineService/AppendSegments";
 /// Results of a search.
 const RESULTS: i32 = 20;
 
@@ -104,42 +101,6 @@ fn session_id(name: &str, n: u64) -> String {
     format!("{name}-{}", n % SESSIONS)
 }
 
-fn segment(n: u64, part: &str, kind: SegmentKind, texts: &SampleTexts) -> proto::Segment {
-    let ms = n * SENTENCE_MS;
-    let at =
-        |ms: u64| prost_types::Duration { seconds: (ms / 1_000).cast_signed(), nanos: (ms % 1_000 * 1_000_000) as i32 };
-    proto::Segment {
-        key: format!("{n}{part}"),
-        kind: kind.into(),
-        start: Some(at(ms)),
-        end: Some(at(ms + SENTENCE_MS)),
-        speaker: format!("speaker {}", n % 10),
-        language: "en".to_owned(),
-        text: if kind == SegmentKind::Audio { String::new() } else { texts.sentence(n) },
-        ..Default::default()
-    }
-}
-
-/// A set of a session: the one of number `n`.
-pub(super) fn set(session_id: String, n: u64, texts: &SampleTexts) -> proto::AppendSegmentsRequest {
-    let sound = segment(n, "a", SegmentKind::Audio, texts);
-    let below = |part, kind, parent: &proto::Segment| proto::Segment {
-        parent_key: Some(parent.key.clone()),
-        ..segment(n, part, kind, texts)
-    };
-    let said = below("t", SegmentKind::Transcript, &sound);
-    let translations = ["x", "y", "z"].map(|part| below(part, SegmentKind::Translation, &said));
-    let segments = [sound, said].into_iter().chain(translations).collect();
-    proto::AppendSegmentsRequest { session_id, segments, allow_missing: true, ..Default::default() }
-}
-
-/// The fields that are read of the response to an append.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Appended {
-    #[prost(int64, tag = "4")]
-    pub applied_version: i64,
-}
-
 type BenchCall = BoxFuture<'static, Result<bool, Status>>;
 
 fn append_call(
@@ -167,11 +128,6 @@ struct Page {
 
 #[derive(Clone, PartialEq, Message)]
 struct Skipped {}
-
-/// Where a page begins: somewhere in the first 1,000 s of its session.
-pub(super) fn page_start_ms(n: u64) -> u64 {
-    n * 7_919 % 1_000 * 1_000
-}
 
 fn query_call(scene: &Scene<'_>) -> impl Fn(KeyedChannel, u64) -> BenchCall + Clone + Send + Sync + 'static {
     let name = format!("{}-full", scene.name);
