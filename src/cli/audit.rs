@@ -8,11 +8,9 @@ use super::admin::{Admin, AdminAccess};
 use super::failure::EXIT_CODES;
 use super::json;
 use super::output::Output;
-use super::text::{note, say, table, time, width};
-use crate::proto::{AuditEvent, ListAuditEventsRequest, ListAuditEventsResponse};
-
-/// Page size of the list.
-const PAGE: u32 = 1_000;
+use super::pages::Limit;
+use super::text::{table, time, width};
+use crate::proto::{AuditEvent, ListAuditEventsRequest};
 
 /// Show the audit log, through a server or from the database.
 #[derive(Debug, Args)]
@@ -38,9 +36,8 @@ struct List {
     /// Only entries of this rpc, such as `AdminService/CreateKey` [default: all].
     #[arg(long, default_value = "", hide_default_value = true)]
     method: String,
-    /// Maximum number of entries.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    limit: u32,
+    #[command(flatten)]
+    limit: Limit,
 }
 
 impl Audit {
@@ -56,34 +53,14 @@ impl Audit {
 
 impl List {
     async fn run(self, admin: &Admin, output: Output) -> anyhow::Result<()> {
-        let mut found = ListAuditEventsResponse::default();
-        loop {
-            let left = self.limit - u32::try_from(found.events.len()).unwrap_or(self.limit);
-            let request = ListAuditEventsRequest {
-                page_size: i32::try_from(left.min(PAGE)).unwrap_or_default(),
-                page_token: found.next_page_token,
-                principal: self.principal.clone(),
-                method: self.method.clone(),
-                ..Default::default()
-            };
-            let page = admin.list_audit_events(request).await?;
-            found.events.extend(page.events);
-            found.next_page_token = page.next_page_token;
-            if found.next_page_token.is_empty() || found.events.len() >= self.limit as usize {
-                break;
-            }
-        }
-        if output == Output::Json {
-            return Ok(say(json::text(&found)?)?);
-        }
+        let page = async |page_size, page_token| {
+            let (principal, method) = (self.principal.clone(), self.method.clone());
+            let request = ListAuditEventsRequest { page_size, page_token, principal, method, ..Default::default() };
+            admin.list_audit_events(request).await
+        };
+        let found = self.limit.pages(page).await?;
         let head = ["TIME", "PRINCIPAL", "METHOD", "NAMESPACE", "TARGET", "DETAILS"];
-        for line in table(&head, found.events.iter().map(row), width()) {
-            say(line)?;
-        }
-        if !found.next_page_token.is_empty() {
-            note(format!("there are more: --limit is {}", self.limit));
-        }
-        Ok(())
+        self.limit.print(output, found, |found| table(&head, found.events.iter().map(row), width()))
     }
 }
 

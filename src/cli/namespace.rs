@@ -76,7 +76,5 @@ async fn list(limit: Limit, client: &ApiClient, output: Output) -> anyhow::Resul
     };
     let found = limit.pages(page).await?;
     let row = |namespace: &Namespace| vec![namespace.name.clone(), time(namespace.create_time)];
-    print(output, &found, |found| table(&["NAMESPACE", "CREATED"], found.namespaces.iter().map(row), width()))?;
-    limit.warn_of_more(output, &found.next_page_token);
-    Ok(())
+    limit.print(output, found, |found| table(&["NAMESPACE", "CREATED"], found.namespaces.iter().map(row), width()))
 }

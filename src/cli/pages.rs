@@ -3,9 +3,10 @@
 use std::mem::take;
 
 use clap::Args;
+use prost::Name;
 
 use super::failure::Failed;
-use super::output::Output;
+use super::output::{Output, print};
 use super::text::note;
 use crate::proto;
 
@@ -21,11 +22,21 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Says on the standard error that the list goes on, if it does. JSON has the token of the next page.
-    pub fn warn_of_more(self, output: Output, next_page_token: &str) {
-        if output == Output::Text && !next_page_token.is_empty() {
+    /// Prints what [`Self::pages`] found, and says on the standard error that the list goes on, if it does. JSON has the token of the next page.
+    ///
+    /// # Errors
+    /// If the output cannot be written.
+    pub fn print<P: ListPage + Name>(
+        self,
+        output: Output,
+        mut found: P,
+        lines: impl FnOnce(&P) -> Vec<String>,
+    ) -> anyhow::Result<()> {
+        print(output, &found, lines)?;
+        if output == Output::Text && !found.parts().1.is_empty() {
             note(format!("there are more: --limit is {}", self.limit));
         }
+        Ok(())
     }
 
     /// Reads pages until the limit, and returns them as one. Its page token is set if the list goes on. `page` reads one page of a size
@@ -82,6 +93,7 @@ macro_rules! pages {
 pages! {
     ListJobsResponse has jobs: Job;
     ListJobEventsResponse has events: JobEvent;
+    ListAuditEventsResponse has events: AuditEvent;
     ListQueuesResponse has queues: Queue;
     ListWorkersResponse has workers: WorkerLeases;
     ListRecordsResponse has records: Record;

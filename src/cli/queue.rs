@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::client::{ApiClient, Connection};
 use super::failure::EXIT_CODES;
-use super::output::{Output, print};
+use super::output::Output;
 use super::pages::Limit;
 use super::text::{bounded, table, time, width};
 use crate::proto::{self, Queue};
@@ -44,9 +44,7 @@ async fn list(limit: Limit, client: &ApiClient, output: Output) -> anyhow::Resul
     };
     let found = limit.pages(page).await?;
     let head = ["QUEUE", "READY", "OLDEST READY", "WAIT FOR PERMIT", "LEASED", "DELAYED"];
-    print(output, &found, |found| table(&head, found.queues.iter().map(row), width()))?;
-    limit.warn_of_more(output, &found.next_page_token);
-    Ok(())
+    limit.print(output, found, |found| table(&head, found.queues.iter().map(row), width()))
 }
 
 fn row(queue: &Queue) -> Vec<String> {

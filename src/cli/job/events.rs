@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::read::failure_text;
 use crate::cli::client::ApiClient;
-use crate::cli::output::{Output, print};
+use crate::cli::output::Output;
 use crate::cli::pages::Limit;
 use crate::cli::text::{bare, job_state, stage_state, table, time, width};
 use crate::proto;
@@ -34,9 +34,7 @@ impl Events {
         };
         let found = self.limit.pages(page).await?;
         let head = ["VERSION", "TIME", "RUN", "EVENT", "JOB", "ACTOR", "STAGES"];
-        print(output, &found, |found| table(&head, found.events.iter().map(row), width()))?;
-        self.limit.warn_of_more(output, &found.next_page_token);
-        Ok(())
+        self.limit.print(output, found, |found| table(&head, found.events.iter().map(row), width()))
     }
 }
 

@@ -40,9 +40,7 @@ impl List {
         };
         let found = self.limit.pages(page).await?;
         let head = ["JOB", "KIND", "STATE", "DONE", "STAGES", "PRIORITY", "CREATED", "LABELS"];
-        print(output, &found, |found| table(&head, found.jobs.iter().map(row), width()))?;
-        self.limit.warn_of_more(output, &found.next_page_token);
-        Ok(())
+        self.limit.print(output, found, |found| table(&head, found.jobs.iter().map(row), width()))
     }
 }
 

@@ -36,9 +36,7 @@ impl ResourceList {
         };
         let found = self.limit.pages(page).await?;
         let head = ["RESOURCE", "IN USE", "LIMIT", "PERMITS", "WAITING", "STAGES WAIT", "BREAKER", "UPDATED"];
-        print(output, &found, |found| table(&head, found.resources.iter().map(row), width()))?;
-        self.limit.warn_of_more(output, &found.next_page_token);
-        Ok(())
+        self.limit.print(output, found, |found| table(&head, found.resources.iter().map(row), width()))
     }
 }
 

@@ -61,9 +61,7 @@ impl RecordList {
         };
         let found = self.limit.pages(page).await?;
         let head = ["RECORD", "VERSION", "UPDATED", "FIELDS"];
-        print(output, &found, |found| table(&head, found.records.iter().map(row), width()))?;
-        self.limit.warn_of_more(output, &found.next_page_token);
-        Ok(())
+        self.limit.print(output, found, |found| table(&head, found.records.iter().map(row), width()))
     }
 }
 
@@ -77,9 +75,7 @@ pub(super) async fn collections(limit: Limit, client: &ApiClient, output: Output
     let row = |collection: &Collection| {
         vec![collection.name.clone(), bounded(collection.record_count, collection.record_count_capped)]
     };
-    print(output, &found, |found| table(&["COLLECTION", "RECORDS"], found.collections.iter().map(row), width()))?;
-    limit.warn_of_more(output, &found.next_page_token);
-    Ok(())
+    limit.print(output, found, |found| table(&["COLLECTION", "RECORDS"], found.collections.iter().map(row), width()))
 }
 
 fn row(record: &Record) -> Vec<String> {

@@ -54,9 +54,7 @@ impl SessionList {
         };
         let found = self.limit.pages(page).await?;
         let head = ["SESSION", "STATE", "SEGMENTS", "CREATED", "ENDED", "TITLE", "LABELS"];
-        print(output, &found, |found| table(&head, found.sessions.iter().map(row), width()))?;
-        self.limit.warn_of_more(output, &found.next_page_token);
-        Ok(())
+        self.limit.print(output, found, |found| table(&head, found.sessions.iter().map(row), width()))
     }
 }
 

@@ -7,7 +7,7 @@ use prost_types::Timestamp;
 use super::offset::offset_text;
 use super::segment::{KindName, StalenessFlag};
 use crate::cli::client::ApiClient;
-use crate::cli::output::{Output, print};
+use crate::cli::output::Output;
 use crate::cli::pages::Limit;
 use crate::cli::text::{plain, table, width};
 use crate::proto::{self, SearchResult};
@@ -50,9 +50,7 @@ impl SearchCommand {
             client.answer(client.timelines().search_segments(client.ask(request))).await
         };
         let found = self.limit.pages(page).await?;
-        print(output, &found, |found| lines(&found.results, width()))?;
-        self.limit.warn_of_more(output, &found.next_page_token);
-        Ok(())
+        self.limit.print(output, found, |found| lines(&found.results, width()))
     }
 
     fn request(&self, page_size: i32, page_token: String) -> proto::SearchSegmentsRequest {

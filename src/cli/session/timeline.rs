@@ -6,7 +6,7 @@ use prost_types::Duration;
 use super::offset::{offset_text, parse_offset};
 use super::segment::{KindName, StalenessFlag, StatusName, kind_text, status_text};
 use crate::cli::client::ApiClient;
-use crate::cli::output::{Output, print};
+use crate::cli::output::Output;
 use crate::cli::pages::Limit;
 use crate::cli::text::{table, width};
 use crate::proto::{self, Segment};
@@ -69,9 +69,7 @@ impl TimelineRange {
         let mut found = self.limit.pages(page).await?;
         found.session_version = version.unwrap_or_default();
         let head = ["START", "END", "SPEAKER", "LANGUAGE", "KIND", "STATUS", "KEY", "TEXT"];
-        print(output, &found, |found| table(&head, found.segments.iter().map(row), width()))?;
-        self.limit.warn_of_more(output, &found.next_page_token);
-        Ok(())
+        self.limit.print(output, found, |found| table(&head, found.segments.iter().map(row), width()))
     }
 
     fn request(&self, page_size: i32, page_token: String) -> proto::QueryTimelineRequest {
