@@ -1,4 +1,4 @@
-//! What the benches of timelines append: texts whose words are as frequent as in any language, segments and sets of them.
+//! What the benches of timelines append: texts with the word frequencies of a language, segments and sets of them.
 
 use prost::Message;
 

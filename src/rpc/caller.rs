@@ -116,8 +116,8 @@ fn name_of(metadata: &MetadataMap) -> std::result::Result<&str, Refusal> {
 }
 
 impl Caller {
-    /// Notes a call of a run of a worker. Returns the call, until whose end the worker is known to run, and whether the worker has to be told
-    /// that another one has its id.
+    /// Notes a call of a run of a worker. Returns the call, until the end of which the worker is known to run, and whether the worker has to be
+    /// notified that another one has its id.
     pub fn instance_call(&self, worker_id: &Name, instance_id: Option<Uuid>) -> (Option<InstanceCall>, bool) {
         let Some(id) = instance_id else { return (None, false) };
         let (call, is_shared) =

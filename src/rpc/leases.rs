@@ -51,7 +51,7 @@ async fn lease_until(
         worker_id: wanted.worker_id,
         queues: wanted.queues,
         max_stages: wanted.max_stages as usize,
-        // A worker that shares its id is told at once.
+        // A worker that shares its id is notified at once.
         wait: if worker_id_shared { Duration::ZERO } else { wanted.wait },
         lease_duration: wanted.duration,
         same_group: wanted.same_group,

@@ -30,8 +30,8 @@ struct Instance {
     last: Instant,
     /// Calls that have not ended.
     calls: usize,
-    /// Whether it was told that its `worker_id` is shared.
-    is_told: bool,
+    /// Whether it was notified that its `worker_id` is shared.
+    is_notified: bool,
 }
 
 /// A call of an instance, which runs until this is dropped.
@@ -48,8 +48,8 @@ impl Default for WorkerInstances {
 }
 
 impl WorkerInstances {
-    /// Notes that a call of an instance begins. Returns the call, and whether the instance has to be told that another one has the same
-    /// `worker_id`; it is told once.
+    /// Notes that a call of an instance begins. Returns the call, and whether the instance has to be notified that another one has the same
+    /// `worker_id`; it is notified once.
     pub fn begin(
         self: &Arc<Self>,
         namespace: NamespaceId,
@@ -62,12 +62,12 @@ impl WorkerInstances {
         let instances = workers.get_or_insert_mut(worker.clone(), Vec::new);
         let mut this = match instances.iter().position(|known| known.id == id) {
             Some(place) => instances.swap_remove(place),
-            None => Instance { id, first: now, last: now, calls: 0, is_told: false },
+            None => Instance { id, first: now, last: now, calls: 0, is_notified: false },
         };
         (this.last, this.calls) = (now, this.calls + 1);
         let is_shared = instances.iter().any(|other| other.calls > 0 || other.last > this.first);
-        let tell = is_shared && !this.is_told;
-        this.is_told |= tell;
+        let notify = is_shared && !this.is_notified;
+        this.is_notified |= notify;
         if instances.len() == MAX_INSTANCES {
             // One without a call if there is any, the one that called last longest ago.
             let oldest = (0..instances.len()).min_by_key(|&place| (instances[place].calls > 0, instances[place].last));
@@ -75,7 +75,7 @@ impl WorkerInstances {
         }
         instances.push(this);
         drop(workers);
-        (InstanceCall { instances: Arc::clone(self), worker, id }, tell)
+        (InstanceCall { instances: Arc::clone(self), worker, id }, notify)
     }
 }
 
@@ -111,17 +111,17 @@ mod tests {
             self.instances.begin(NamespaceId(1), &"w".into(), Uuid::from_u128(instance), self.now)
         }
 
-        /// A call that ends at once; whether its instance was told.
+        /// A call that ends at once; whether its instance was notified.
         fn call(&mut self, instance: u128) -> bool {
             self.begin(instance).1
         }
     }
 
     #[test]
-    fn an_instance_beside_another_is_told_once() {
+    fn an_instance_beside_another_is_notified_once() {
         let mut calls = Calls::new();
-        let (_waiting, is_told) = calls.begin(1);
-        assert!(!is_told);
+        let (_waiting, is_notified) = calls.begin(1);
+        assert!(!is_notified);
         assert_eq!([calls.call(2), calls.call(2)], [true, false]);
         assert_eq!([calls.call(1), calls.call(1)], [true, false]);
     }
@@ -133,11 +133,11 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_worker_is_told_nothing() {
+    fn a_restarted_worker_is_notified_nothing() {
         let mut calls = Calls::new();
         for instance in 1..20 {
-            let (waiting, is_told) = calls.begin(instance);
-            assert!(!is_told, "{instance}");
+            let (waiting, is_notified) = calls.begin(instance);
+            assert!(!is_notified, "{instance}");
             drop(waiting);
             assert!(!calls.call(instance), "{instance}");
         }
@@ -159,7 +159,7 @@ mod tests {
         let waiting: Vec<_> = (0..50).map(|instance| calls.begin(instance)).collect();
         let known = |calls: &Calls| calls.instances.0.lock().peek(&(NamespaceId(1), "w".into())).map(Vec::len);
         assert_eq!(known(&calls), Some(MAX_INSTANCES));
-        assert!(waiting.iter().skip(1).all(|(_, is_told)| *is_told));
+        assert!(waiting.iter().skip(1).all(|(_, is_notified)| *is_notified));
         drop(waiting);
         assert!(!calls.call(1), "it was forgotten");
     }

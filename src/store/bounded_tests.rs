@@ -152,7 +152,7 @@ async fn stages_that_wait_for_a_time_are_counted_by_queue_and_cut_at_a_bound() {
     assert_eq!(list(QueueBounds { delayed: 1, ..LARGE }).await, "few 1+, large 1+");
 }
 
-/// Leases of three workers, of whom one has leases of queues of small jobs, of a large one, and of a stage that is run by name. The stage
+/// Leases of three workers. One of them has leases of queues of small jobs, of a large one, and of a stage that is run by name. The stage
 /// without a lease is of no worker.
 const WORKERS: &str = r#"
     INSERT INTO namespaces (name) VALUES ('other');

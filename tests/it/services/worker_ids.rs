@@ -1,4 +1,4 @@
-//! Two workers of one id that run at the same time: the one that comes later is told at once.
+//! Two workers of one id that run at the same time: the one that comes later is notified at once.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::harness::*;
 
-/// Asks for work and waits for it. Returns whether the worker was told that its id is shared, and after what time.
+/// Asks for work and waits for it. Returns whether the worker was notified that its id is shared, and after what time.
 async fn poll(server: &Server, worker_id: &str, instance: Uuid, wait_s: u64) -> (bool, Duration) {
     let request = LeaseStagesRequest {
         worker_id: worker_id.to_owned(),
@@ -20,33 +20,33 @@ async fn poll(server: &Server, worker_id: &str, instance: Uuid, wait_s: u64) -> 
     (response.worker_id_shared, began.elapsed())
 }
 
-/// Opens a stream of a worker. Returns it, and whether the worker was told that its id is shared.
+/// Opens a stream of a worker. Returns it, and whether the worker was notified that its id is shared.
 async fn open(server: &Server, instance: Uuid) -> (Session, bool) {
     let instance_id = Some(instance.to_string());
     let begin = WorkBegin { worker_id: "speaker".to_owned(), instance_id, ..Default::default() };
     let first = WorkRequest { begin: Some(begin), capacity: Some(0), ..Default::default() };
     let mut session = Session::open(&server.api, first).await;
     assert!(session.read().await.expect("open"));
-    let is_told = session.shares_worker_id;
-    (session, is_told)
+    let is_notified = session.shares_worker_id;
+    (session, is_notified)
 }
 
 #[tokio::test]
-async fn a_worker_whose_id_is_taken_is_told_at_once_and_once() {
+async fn a_worker_with_a_taken_id_is_notified_at_once_and_once() {
     let server = Server::start().await;
     let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
-    let (_stream, is_told) = open(&server, first).await;
-    assert!(!is_told);
-    let (is_told, after) = poll(&server, "speaker", second, 60).await;
-    assert!(is_told && after < Duration::from_secs(20), "{after:?}");
-    assert!(!poll(&server, "speaker", second, 0).await.0, "it was told");
+    let (_stream, is_notified) = open(&server, first).await;
+    assert!(!is_notified);
+    let (is_notified, after) = poll(&server, "speaker", second, 60).await;
+    assert!(is_notified && after < Duration::from_secs(20), "{after:?}");
+    assert!(!poll(&server, "speaker", second, 0).await.0, "it was notified");
     assert!(poll(&server, "speaker", first, 60).await.0, "the other one has called since");
     assert!(!poll(&server, "narrator", Uuid::new_v4(), 0).await.0, "another id");
-    assert!(open(&server, Uuid::new_v4()).await.1, "a stream is told too");
+    assert!(open(&server, Uuid::new_v4()).await.1, "a stream is notified too");
 }
 
 #[tokio::test]
-async fn a_worker_that_was_restarted_is_told_nothing() {
+async fn a_worker_that_was_restarted_is_not_notified() {
     let server = Server::start().await;
     for _ in 0..3 {
         let instance = Uuid::new_v4();

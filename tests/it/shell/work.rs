@@ -159,7 +159,7 @@ async fn a_program_that_cannot_be_run_ends_the_worker_and_costs_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_worker_whose_name_is_taken_is_told_once() {
+async fn a_worker_with_a_taken_name_warns_once() {
     let server = Server::start().await;
     let mut first = begin("default", 0);
     first.begin.as_mut().expect("begin").instance_id = Some(uuid::Uuid::new_v4().to_string());
@@ -167,7 +167,7 @@ async fn a_worker_whose_name_is_taken_is_told_once() {
     assert!(other.read().await.expect("open"));
     let arguments = ["work", "--worker-id", "worker", "--exit-when-idle", "300ms", "--", "true"];
     let ended = run(server.address, &arguments).await;
-    let told: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
-    assert_eq!(told, ["warning: another running worker is called worker too: give each its own --worker-id"]);
+    let warnings: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+    assert_eq!(warnings, ["warning: another running worker is called worker too: give each its own --worker-id"]);
     assert_eq!(ended.code, Some(0));
 }
