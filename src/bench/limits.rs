@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::Request;
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Code;
@@ -20,7 +19,7 @@ use tower::{Layer, Service, service_fn};
 
 use super::address::{Address, KeyedChannel};
 use super::compare::Scene;
-use super::load::{Sample, channels, micros};
+use super::load::{Sample, apart, channels, micros};
 use super::report::{Row, remark};
 use super::servers::Server;
 use crate::admission::{ClassRate, ClientRates, Methods, Peer, RateLimiter, Response, rate_limit};
@@ -89,7 +88,7 @@ pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
         let (before, cpu_before) = (refusals(&channels[0]).await?, server.cpu_us());
         let clients = busy.iter().map(|name| (name, f64::from(RATE) * multiple));
         let (loud, well) =
-            futures::try_join!(phase(&channels, clients, run), apart(&server.address, honest.clone(), run))?;
+            futures::try_join!(phase(&channels, clients, run), honest_phase(&server.address, honest.clone(), run))?;
         let row = report(multiple, &loud, &well);
         let outcomes = || loud.iter().chain(&well);
         let refused: usize = outcomes().map(|outcome| outcome.refused).sum();
@@ -175,20 +174,14 @@ async fn phase(
     Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
-/// Runs clients that stay below their rate, with a thread and connections of their own: their latencies are those of the server and not of the
-/// generator.
-async fn apart(address: &Address, names: Vec<String>, run: Duration) -> anyhow::Result<Vec<Outcome>> {
-    let (done, outcomes) = oneshot::channel();
+/// Runs clients that stay below their rate, with connections of their own.
+async fn honest_phase(address: &Address, names: Vec<String>, run: Duration) -> anyhow::Result<Vec<Outcome>> {
     let address = address.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("honest clients".to_owned()).spawn(move || {
-        let all = runtime.block_on(async {
-            let channels = channels(&address, HONEST * 64).await?;
-            phase(&channels, names.iter().map(|name| (name, HONEST_RATE)), run).await
-        });
-        let _gone = done.send(all);
-    })?;
-    outcomes.await.context("the honest clients panicked")?
+    let clients = async move || {
+        let channels = channels(&address, HONEST * 64).await?;
+        phase(&channels, names.iter().map(|name| (name, HONEST_RATE)), run).await
+    };
+    apart("honest clients", clients)?.await.context("the honest clients panicked")?
 }
 
 /// Runs one client in an open loop: it sends on schedule whether or not earlier calls were answered. Heartbeats run

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use super::address::{Address, KeyedChannel};
 
 /// Number of calls in flight that share a connection.
@@ -48,6 +50,24 @@ pub async fn channels(address: &Address, in_flight: usize) -> anyhow::Result<Vec
         channels.push(address.connect().await?);
     }
     Ok(channels)
+}
+
+/// Runs clients in a thread and a runtime of their own, so that the latencies that they measure are those of the server and not of the load beside
+/// them. The receiver fails if they panic.
+pub fn apart<T, F>(
+    name: &str,
+    clients: impl FnOnce() -> F + Send + 'static,
+) -> anyhow::Result<oneshot::Receiver<anyhow::Result<T>>>
+where
+    T: Send + 'static,
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let (done, result) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _gone = done.send(runtime.block_on(clients()));
+    })?;
+    Ok(result)
 }
 
 /// Runs `call` in `in_flight` loops for `run`. A call gets a channel and a unique number, and returns true if it

@@ -14,7 +14,7 @@ use tonic::Code;
 
 use super::super::address::{Address, KeyedChannel};
 use super::super::encoded::EncodedRequest;
-use super::super::load::{Sample, channels};
+use super::super::load::{Sample, apart, channels};
 use super::super::report::remark;
 use super::{Answered, PATIENCE, job, ms, sorted, submit};
 use crate::proto;
@@ -69,14 +69,9 @@ impl Bystanders {
     pub async fn start(address: &Address, name: &str, request: &EncodedRequest) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (ready, started) = oneshot::channel();
-        let (done, seen) = oneshot::channel();
         let (address, name, request) = (address.clone(), name.to_owned(), request.clone());
         let until = stop.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("bystanders".to_owned()).spawn(move || {
-            let all = runtime.block_on(run(&address, &name, request, until, ready));
-            let _gone = done.send(all);
-        })?;
+        let seen = apart("bystanders", async move || run(&address, &name, request, until, ready).await)?;
         if started.await.is_err() {
             seen.await.context("the bystanders panicked")??;
             anyhow::bail!("the bystanders stopped before they began");
