@@ -11,7 +11,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::{Either, Ready, ready};
-use http::Request;
+use http::{HeaderMap, Request};
+use parking_lot::Mutex;
 use tonic::Code;
 use tower::layer::{LayerFn, layer_fn};
 
@@ -23,7 +24,35 @@ pub type Overload = Arc<dyn Fn(&str) -> Option<Duration> + Send + Sync>;
 
 /// Refuses new work with RESOURCE_EXHAUSTED, OVERLOADED while `overload` returns a delay.
 pub fn shed<S>(overload: Overload) -> LayerFn<impl Fn(S) -> Shed<S> + Clone> {
-    layer_fn(move |inner| Shed { inner, overload: Arc::clone(&overload) })
+    let refusals = Arc::new(Refusals::default());
+    layer_fn(move |inner| Shed { inner, overload: Arc::clone(&overload), refusals: Arc::clone(&refusals) })
+}
+
+/// The response of the latest refusal. Encoding the details of one takes as long as the rest of the refused call, and an
+/// overload refuses thousands a second, most of them with the same delay.
+#[derive(Default)]
+struct Refusals(Mutex<Option<(Duration, HeaderMap)>>);
+
+impl Refusals {
+    fn response(&self, retry_after: Duration) -> super::Response {
+        let retry_after = rounded_up(retry_after);
+        let mut latest = self.0.lock();
+        if let Some((_, headers)) = latest.as_ref().filter(|(delay, _)| *delay == retry_after) {
+            let mut response = http::Response::new(tonic::body::Body::empty());
+            *response.headers_mut() = headers.clone();
+            return response;
+        }
+        let response = refused(retry_after);
+        *latest = Some((retry_after, response.headers().clone()));
+        response
+    }
+}
+
+/// Rounds up to 100 ms.
+fn rounded_up(delay: Duration) -> Duration {
+    const STEP_MS: u128 = 100;
+    let steps = delay.as_millis().div_ceil(STEP_MS);
+    Duration::from_millis(u64::try_from(steps * STEP_MS).unwrap_or(u64::MAX))
 }
 
 /// The service that [`shed`] puts around another.
@@ -31,6 +60,7 @@ pub fn shed<S>(overload: Overload) -> LayerFn<impl Fn(S) -> Shed<S> + Clone> {
 pub struct Shed<S> {
     inner: S,
     overload: Overload,
+    refusals: Arc<Refusals>,
 }
 
 impl<S: Inner<B>, B> tower::Service<Request<B>> for Shed<S> {
@@ -47,7 +77,7 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Shed<S> {
         let namespace = || namespace::of(&request).unwrap_or_default();
         match is_new_work.then(|| (self.overload)(namespace())).flatten() {
             None => Either::Left(self.inner.call(request)),
-            Some(retry_after) => Either::Right(ready(Ok(refused(retry_after)))),
+            Some(retry_after) => Either::Right(ready(Ok(self.refusals.response(retry_after)))),
         }
     }
 }

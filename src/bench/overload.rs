@@ -25,6 +25,8 @@ use super::load::{Sample, channels, closed_loop, micros};
 use super::report::{Row, remark};
 use crate::proto;
 
+/// Rates of the open loop, as multiples of the peak.
+const MULTIPLES: [f64; 3] = [1.0, 3.0, 10.0];
 /// Number of stages of each submitted job.
 const STAGES: usize = 60;
 /// Calls in flight while the peak is measured: few enough that a slow machine does not refuse some of them.
@@ -39,31 +41,70 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Latency and status code of one submit.
 type Answered = (Duration, Code);
 
-/// Runs all multiples of the peak.
+/// Runs all multiples of the peak, once in each pair. The peak is measured before and after each of them, because it
+/// falls while tables grow: each is compared with the mean of its two neighbours.
 pub async fn overload(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let address = &scene.pair.ours.address;
     let channels = channels(address, CONNECTIONS * 64).await?;
     let request = EncodedRequest::of(&job(&scene.name, STAGES));
-    let submit = {
-        let request = request.clone();
-        move |channel: KeyedChannel, _: u64| {
-            let request = request.clone();
-            async move { submit(channel, request).await.map(|()| true) }
+    let mut peaks = vec![peak(&channels, &request, scene).await?];
+    let mut runs = MULTIPLES.map(|_| Vec::new());
+    for pair in 0..scene.settings.pairs {
+        for (multiple, runs) in MULTIPLES.iter().zip(&mut runs) {
+            let before = peaks.last().map_or(0.0, Sample::per_second);
+            let queue = format!("{}-{pair}-{multiple}", scene.name);
+            let run = run(scene, &channels, &request, &queue, before * multiple).await?;
+            peaks.push(peak(&channels, &request, scene).await?);
+            let after = peaks.last().map_or(0.0, Sample::per_second);
+            let ratio = run.per_second() / f64::midpoint(before, after);
+            remark(format!(
+                "  {multiple}×: {ratio:.2} of the peak, which was {before:.0}/s before and {after:.0}/s after"
+            ));
+            runs.push((run, ratio));
         }
-    };
-    let peak = closed_loop(&channels, AT_PEAK, scene.settings.run.max(Duration::from_secs(3)), submit).await?;
-    let mut rows = vec![row("peak", AT_PEAK, &peak, peak.per_second(), scene)];
-    for multiple in [1.0, 3.0, 10.0] {
-        // Each run has a queue of its own: stages with a lease that expired in the run before are leased one at a time.
-        let bystanders = Bystanders::start(address, &format!("{}-{multiple}", scene.name), &request).await?;
-        let began = Instant::now();
-        let rate = peak.per_second() * multiple;
-        let answered = open_loop(&channels, &request, rate, scene.settings.run).await;
-        let took = began.elapsed().max(scene.settings.run);
-        let seen = bystanders.stop().await?;
-        rows.push(report(multiple, rate, &answered, &seen, took, &peak, scene));
     }
-    Ok(rows)
+    let peak = row("peak", AT_PEAK, middle(peaks), scene);
+    let multiples = MULTIPLES.iter().zip(runs).map(|(multiple, runs)| {
+        let (accepted, ratios): (Vec<Sample>, Vec<f64>) = runs.into_iter().unzip();
+        let mut row = row(&format!("overload {multiple}×"), 0, middle(accepted), scene);
+        row.set_ratios(ratios.into_iter());
+        row
+    });
+    Ok(std::iter::once(peak).chain(multiples).collect())
+}
+
+/// Accepted calls of a closed loop.
+async fn peak(channels: &[KeyedChannel], request: &EncodedRequest, scene: &Scene<'_>) -> anyhow::Result<Sample> {
+    let request = request.clone();
+    let submit = move |channel: KeyedChannel, _: u64| {
+        let request = request.clone();
+        async move { submit(channel, request).await.map(|()| true) }
+    };
+    closed_loop(channels, AT_PEAK, scene.settings.run.max(Duration::from_secs(3)), submit).await
+}
+
+/// Submits at a rate, with workers beside it that have a queue of their own: stages with a lease that expired in the
+/// run before are leased one at a time. Returns the accepted calls.
+async fn run(
+    scene: &Scene<'_>,
+    channels: &[KeyedChannel],
+    request: &EncodedRequest,
+    queue: &str,
+    rate: f64,
+) -> anyhow::Result<Sample> {
+    let bystanders = Bystanders::start(&scene.pair.ours.address, queue, request).await?;
+    let began = Instant::now();
+    let answered = open_loop(channels, request, rate, scene.settings.run).await;
+    let took = began.elapsed().max(scene.settings.run);
+    let seen = bystanders.stop().await?;
+    Ok(report(rate, &answered, &seen, took))
+}
+
+/// The run with the median throughput.
+fn middle(mut runs: Vec<Sample>) -> Sample {
+    runs.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
+    let place = runs.len() / 2;
+    runs.drain(place..).next().unwrap_or_default()
 }
 
 fn job(name: &str, stages: usize) -> proto::SubmitJobRequest {
@@ -108,24 +149,15 @@ async fn open_loop(channels: &[KeyedChannel], request: &EncodedRequest, rate: f6
     std::mem::take(&mut *answered.lock().await)
 }
 
-fn report(
-    multiple: f64,
-    rate: f64,
-    answered: &[Answered],
-    seen: &Seen,
-    took: Duration,
-    peak: &Sample,
-    scene: &Scene<'_>,
-) -> Row {
+fn report(rate: f64, answered: &[Answered], seen: &Seen, took: Duration) -> Sample {
     let refused = sorted(answered, |code| code == Code::ResourceExhausted);
     let failed = sorted(answered, |code| !matches!(code, Code::Ok | Code::ResourceExhausted)).latencies.len();
-    let accepted = sorted(answered, |code| code == Code::Ok);
-    let good = accepted.calls as f64 / took.as_secs_f64();
-    let accepted = Sample { took, ..accepted };
+    let accepted = Sample { took, ..sorted(answered, |code| code == Code::Ok) };
     remark(format!(
-        "overload {multiple}×: {rate:.0} submits/s offered, {:.0}/s sent; {good:.0}/s accepted within {:.0} ms (p99 {:.0}); {} refused within {:.0} ms \
+        "overload: {rate:.0} submits/s offered, {:.0}/s sent; {:.0}/s accepted within {:.0} ms (p99 {:.0}); {} refused within {:.0} ms \
          (p99 {:.0}), {failed} failed otherwise",
         answered.len() as f64 / took.as_secs_f64(),
+        accepted.per_second(),
         ms(&accepted, 1.0),
         ms(&accepted, 0.99),
         refused.calls,
@@ -133,10 +165,7 @@ fn report(
         ms(&refused, 0.99),
     ));
     seen.print();
-    Row {
-        ratio: Some(good / peak.per_second()),
-        ..row(&format!("overload {multiple}×"), answered.len(), &accepted, good, scene)
-    }
+    accepted
 }
 
 /// Latencies of the responses with the wanted codes, sorted.
@@ -152,9 +181,10 @@ fn ms(sample: &Sample, q: f64) -> f64 {
     f64::from(sample.quantile(q)) / 1_000.0
 }
 
-fn row(workload: &str, in_flight: usize, sample: &Sample, per_second: f64, scene: &Scene<'_>) -> Row {
+/// `in_flight`: 0 in an open loop.
+fn row(workload: &str, in_flight: usize, sample: Sample, scene: &Scene<'_>) -> Row {
     Row {
-        per_second,
+        per_second: sample.per_second(),
         p50_us: sample.quantile(0.5),
         p99_us: sample.quantile(0.99),
         memory_bytes: scene.pair.ours.memory_bytes(),

@@ -73,7 +73,8 @@ impl Engine {
         let queue = Arc::new(Queue::new(settings.queue_operations, settings.queue_bytes));
         let shared = Arc::new(Shared::new(store, hub, settings));
         let lane = |id| (id, tokio::spawn(Lane::new(id, shared.clone(), queue.clone()).run()));
-        let tasks = LaneId::ALL.into_iter().map(lane).collect::<Vec<_>>();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let tasks = LaneId::ALL.into_iter().filter(|id| id.runs_on(cores)).map(lane).collect::<Vec<_>>();
         Self { shared, lanes: Arc::new(Lanes { queue, tasks: tasks.into() }) }
     }
 

@@ -12,7 +12,7 @@ pub struct LaneId {
 }
 
 impl LaneId {
-    /// All lanes. Three share the small operations: a group is decided while others are committed; a fourth gained nothing.
+    /// All lanes. Three share the small operations: a group is decided while others are committed; a fourth gained nothing. See [`Self::runs_on`].
     pub const ALL: [LaneId; 6] = [
         Self { kind: LaneKind::Main, place: 0 },
         Self { kind: LaneKind::Main, place: 1 },
@@ -21,4 +21,10 @@ impl LaneId {
         Self { kind: LaneKind::Leases, place: 0 },
         Self { kind: LaneKind::Locking, place: 0 },
     ];
+
+    /// Whether a server with so many cores has this lane. On one core nothing is decided while something else is, and more groups in the database at
+    /// once only take time from heartbeats.
+    pub fn runs_on(self, cores: usize) -> bool {
+        self.place == 0 || cores > 1
+    }
 }
