@@ -1,22 +1,12 @@
 // What assistive technology needs of each view, by the rules of axe, in Chromium against the real server.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import axe from "axe-core";
 import type { Page } from "puppeteer-core";
-import { startServer, type TestServer } from "../../typescript/src/test_server.js";
-import { browser, rpc, work } from "./support.js";
+import { browser, rpc, sharedServer, work } from "./support.js";
 
 const chromium = browser();
-let server: TestServer;
-
-before(async () => {
-  server = await startServer();
-  await fill(server.address);
-});
-
-after(async () => {
-  await server?.stop();
-});
+const server = sharedServer({}, fill);
 
 /** Something of each kind in each view: stages in each state, holders and waiters, a breaker, captions. */
 async function fill(address: string): Promise<void> {

@@ -1,21 +1,12 @@
 // A large fleet on the page, in Chromium, against the real server.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { startServer, type TestServer } from "../../typescript/src/test_server.js";
-import { assertQuiet, browser, rpc } from "./support.js";
+import { test } from "node:test";
+import { assertQuiet, browser, rpc, sharedServer } from "./support.js";
 
 const WORKERS = 200;
 const LEASES = 25;
 const chromium = browser();
-let server: TestServer;
-
-before(async () => {
-  server = await startServer();
-});
-
-after(async () => {
-  await server?.stop();
-});
+const server = sharedServer();
 
 test("200 workers with 5,000 jobs are listed with all that they hold", async () => {
   const { address } = server;

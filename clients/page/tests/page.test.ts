@@ -1,20 +1,12 @@
 // The page in a real browser, against the real server.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { after, before, test } from "node:test";
-import { freeAddress, startServer, type TestServer } from "../../typescript/src/test_server.js";
-import { assertQuiet, browser, complete, rpc, type Watched, work } from "./support.js";
+import { test } from "node:test";
+import { freeAddress, startServer } from "../../typescript/src/test_server.js";
+import { assertQuiet, browser, complete, rpc, sharedServer, type Watched, work } from "./support.js";
 
 const chromium = browser();
-let server: TestServer;
-
-before(async () => {
-  server = await startServer();
-});
-
-after(async () => {
-  await server.stop();
-});
+const server = sharedServer();
 
 const FILM = [
   { name: "voice", queue: "film" },
