@@ -25,6 +25,10 @@ test("200 workers with 5,000 jobs are listed with all that they hold", async () 
     assert.equal(leases.length, LEASES, `worker-${n}`);
   }
   const opened = await chromium.open(address, "#/queues");
+  await opened.shows("The first 50 workers; there are more.");
+  const first = await opened.page.$$eval('section[aria-label="Workers"] tbody tr', (all) => all.length);
+  assert.equal(first, 50);
+  await opened.page.click('section[aria-label="Workers"] button.link');
   await opened.shows("worker-99");
   const rows = await opened.page.$$eval('section[aria-label="Workers"] tbody tr', (all) =>
     all.map((row) => [...row.children].slice(0, 2).map((cell) => cell.textContent)),
