@@ -29,7 +29,9 @@ async function fill(address: string): Promise<void> {
     const failure = { failureClass: "FAILURE_CLASS_CLIENT_ERROR", message: "no such codec", details };
     return rpc(address, "WorkerService/FailStage", { target: { leaseToken }, failure });
   });
-  const { leases = [] } = await rpc(address, "WorkerService/LeaseStages", { workerId: "w", queues: ["runs", "waits"] });
+  const { leases = [] } = await rpc(address, "WorkerService/LeaseStages", { workerId: "w", queues: ["runs"] });
+  // A stage waits for a permit once a worker could not lease it.
+  await rpc(address, "WorkerService/LeaseStages", { workerId: "w", queues: ["waits"] });
   const target = { leaseToken: leases[0].leaseToken };
   await rpc(address, "WorkerService/UpdateStageProgress", { target, progress: 0.4, message: "frame 40" });
   const operations = [{ field: "status", set: "open" }];
@@ -53,7 +55,7 @@ const VIEWS: readonly [hash: string, shown: string][] = [
   ["#/jobs/film?stage=waits", "Stage waits"],
   ["#/queues", "Last renewal"],
   ["#/permits", "tts"],
-  ["#/permits/tts", "bot-1"],
+  ["#/permits/tts", "0 callers and 1 stage"],
   ["#/records", "scenes"],
   ["#/records/scenes?record=1", "Record 1"],
   ["#/sessions?q=morning", "Good"],
