@@ -29,6 +29,16 @@ func (c *Client) ListResources(ctx context.Context, namePrefix string) iter.Seq2
 	})
 }
 
+// ListWaiters iterates over callers and stages that wait for a permit of a resource, in order of priority, the highest first, then of time,
+// page by page. Errors: ErrNotFound if the resource was never used and has no rules.
+func (c *Client) ListWaiters(ctx context.Context, name string) iter.Seq2[*pb.PermitWaiter, error] {
+	return pages(func(token string) ([]*pb.PermitWaiter, string, error) {
+		request := &pb.ListWaitersRequest{Name: name, PageSize: pageSize, PageToken: token}
+		page, err := Call(ctx, c, c.Permits.ListWaiters, request)
+		return page.GetWaiters(), page.GetNextPageToken(), err
+	})
+}
+
 // DeleteResource deletes a resource that is not in use.
 func (c *Client) DeleteResource(ctx context.Context, name string) error {
 	_, err := Call(ctx, c, c.Permits.DeleteResource, &pb.DeleteResourceRequest{Name: name})

@@ -125,6 +125,35 @@ func TestWatchResourceDeliversHolders(t *testing.T) {
 	}
 }
 
+func TestListWaitersHasCallersWhileTheyWait(t *testing.T) {
+	c, name := client(t, shared.Address), unique(t, "r")
+	claims := []*pb.PermitClaim{interlock.Claim(name, 1)}
+	must[*interlock.Permit](t)(c.AcquirePermit(bounded(t), claims, interlock.PermitOptions{}))
+	ctx, cancel := context.WithCancel(bounded(t))
+	defer cancel()
+	go func() {
+		_, _ = c.AcquirePermit(ctx, claims, interlock.PermitOptions{Wait: 20 * time.Second, Holder: "patient"})
+	}()
+	for resource, err := range c.WatchResource(bounded(t), name, interlock.WatchOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resource.GetWaiterCount() == 1 {
+			break
+		}
+	}
+	var holders []string
+	for waiter, err := range c.ListWaiters(bounded(t), name) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		holders = append(holders, waiter.GetHolder())
+	}
+	if len(holders) != 1 || holders[0] != "patient" {
+		t.Fatal(holders)
+	}
+}
+
 func TestWatchJobsDeliversAppearanceChangeAndRemoval(t *testing.T) {
 	c, kind := client(t, shared.Address), unique(t, "k")
 	stages := []*pb.StageSpec{{Name: "main", Queue: unique(t, "q")}}

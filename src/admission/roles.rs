@@ -96,6 +96,7 @@ const TABLE: &[(&str, Access)] = &[
     ("/interlock.v1.PermitService/UpdateResource", OPERATE),
     ("/interlock.v1.PermitService/GetResource", READ),
     ("/interlock.v1.PermitService/ListResources", READ),
+    ("/interlock.v1.PermitService/ListWaiters", READ),
     ("/interlock.v1.PermitService/DeleteResource", OPERATE),
     ("/interlock.v1.PermitService/WatchResource", READ),
     ("/interlock.v1.PermitService/ResetBreaker", OPERATE),

@@ -99,6 +99,7 @@ pages! {
     ListRecordsResponse has records: Record;
     ListCollectionsResponse has collections: Collection;
     ListResourcesResponse has resources: Resource;
+    ListWaitersResponse has waiters: PermitWaiter;
     ListNamespacesResponse has namespaces: Namespace;
     ListSessionsResponse has sessions: Session;
     QueryTimelineResponse has segments: Segment;

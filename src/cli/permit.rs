@@ -6,6 +6,7 @@ mod operate;
 mod policy;
 mod read;
 mod release;
+mod waiters;
 mod watch;
 
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Verb {
     List(read::ResourceList),
     /// Show a resource with its policy, its use and its holders.
     Get(read::ResourceName),
+    /// List the callers and the stages that wait for a permit of a resource, in the order of the wait queue.
+    Waiters(waiters::WaiterList),
     /// Acquire a permit: print its token, or hold it while a command runs.
     Acquire(Box<acquire::Acquire>),
     /// Renew permits.
@@ -56,6 +59,7 @@ impl PermitCommand {
             Verb::Acquire(verb) => return verb.run(&client, output).await,
             Verb::List(verb) => verb.run(&client, output).await?,
             Verb::Get(verb) => verb.get(&client, output).await?,
+            Verb::Waiters(verb) => verb.run(&client, output).await?,
             Verb::Renew(verb) => verb.run(&client, output).await?,
             Verb::Release(verb) => verb.run(&client, output).await?,
             Verb::Revoke(verb) => verb.run(&client, output).await?,

@@ -14,11 +14,12 @@ use crate::domain::permit::resource::Resource;
 use crate::domain::stage::{Stage, StagePhase, StageState};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
+use crate::operation::overlay::Spared;
 use crate::proto::{self, StageWaitReason};
 
 /// A queue that no worker has polled for this long has no workers.
 const NO_WORKER_AFTER: Duration = Duration::from_secs(60);
-/// Nor has one that no worker has polled since the server started, if it has run for this long: a worker that has a free place polls at once.
+/// Nor has one that no worker has polled since the server started, if that is this long ago: a worker that has a free place polls at once.
 const NEVER_POLLED_AFTER: Duration = Duration::from_secs(5);
 /// Resources that are looked at.
 const RESOURCES: usize = 1_000;
@@ -30,9 +31,13 @@ pub async fn explain_job(caller: Caller, request: proto::ExplainJobRequest) -> R
     let job = existing(&caller, &named).await?;
     let services = &caller.services;
     let now = services.now().await?;
-    let is_abandoned = |queue: &str| match services.dispatcher.last_poll(caller.namespace, queue) {
-        Some(ago) => ago >= NO_WORKER_AFTER,
-        None => services.uptime() >= NEVER_POLLED_AFTER,
+    let (uptime, servers) = (services.uptime(), services.engine.shared().permits.cluster(Spared::None).servers.len());
+    let unpolled = |queue: &str| {
+        let bound = match services.dispatcher.last_poll(caller.namespace, queue) {
+            Some(ago) => (ago, NO_WORKER_AFTER),
+            None => (uptime, NEVER_POLLED_AFTER),
+        };
+        (bound.0 >= bound.1).then_some(Unpolled { uptime, other_servers: servers.saturating_sub(1) })
     };
     let claims = job.stages.iter().filter(|stage| stage.phase() == StagePhase::Ready);
     let mut keys: Vec<ResourceKey> = claims.flat_map(|stage| wanted(&job, stage)).collect();
@@ -41,7 +46,7 @@ pub async fn explain_job(caller: Caller, request: proto::ExplainJobRequest) -> R
     // Of very many stages, the permits of a part are looked up.
     keys.truncate(RESOURCES);
     let resources = if keys.is_empty() { HashMap::default() } else { services.store.resources(&keys).await? };
-    Ok(explain(&job, &is_abandoned, &resources, now))
+    Ok(explain(&job, &unpolled, &resources, now))
 }
 
 fn wanted<'a>(job: &'a Job, stage: &'a Stage) -> impl Iterator<Item = ResourceKey> + 'a {
@@ -65,6 +70,15 @@ fn blocked<'a>(
     })
 }
 
+/// What a server knows of a queue that no worker polls there. It does not know of polls at other servers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unpolled {
+    /// Time since the server started.
+    pub uptime: Duration,
+    /// Other servers that are alive.
+    pub other_servers: usize,
+}
+
 /// Why a stage has not ended.
 #[derive(Clone, Debug, PartialEq)]
 struct Wait<'a> {
@@ -72,23 +86,25 @@ struct Wait<'a> {
     reason: StageWaitReason,
     blocker: &'a str,
     until: Option<Timestamp>,
+    /// About the queue, if the reason is that it has no workers.
+    unpolled: Option<Unpolled>,
 }
 
-/// The explanation of a job at a moment; `is_abandoned` says whether a queue has no workers.
+/// The explanation of a job at a moment; `unpolled` returns None for a queue that has workers.
 pub fn explain(
     job: &Job,
-    is_abandoned: &dyn Fn(&str) -> bool,
+    unpolled: &dyn Fn(&str) -> Option<Unpolled>,
     resources: &HashMap<ResourceKey, Arc<Resource>>,
     now: Timestamp,
 ) -> proto::ExplainJobResponse {
     let blocked = |stage| blocked(job, stage, resources, now);
     // Jobs have many stages and few queues.
-    let mut abandoned: HashMap<&Name, bool> = HashMap::default();
+    let mut queues: HashMap<&Name, Option<Unpolled>> = HashMap::default();
     let mut waits = Vec::new();
     for stage in job.stages.iter() {
         let queue = &stage.spec.queue;
-        let has_no_worker = || *abandoned.entry(queue).or_insert_with(|| is_abandoned(queue));
-        waits.extend(wait(job, stage, has_no_worker, &blocked));
+        let of_queue = || *queues.entry(queue).or_insert_with(|| unpolled(queue));
+        waits.extend(wait(job, stage, of_queue, &blocked));
     }
     proto::ExplainJobResponse {
         headline: headline(job, &waits, now),
@@ -110,7 +126,7 @@ fn to_proto(wait: &Wait) -> proto::StageExplanation {
 fn wait<'a>(
     job: &'a Job,
     stage: &'a Stage,
-    is_abandoned: impl FnOnce() -> bool,
+    unpolled: impl FnOnce() -> Option<Unpolled>,
     blocked: &dyn Fn(&'a Stage) -> Option<(&'a str, Option<Timestamp>)>,
 ) -> Option<Wait<'a>> {
     let (reason, blocker, until) = match &stage.state {
@@ -121,8 +137,11 @@ fn wait<'a>(
         StageState::Ready if matches!(job.state, JobState::Paused { .. }) => (StageWaitReason::Paused, "", None),
         StageState::Ready if let Some((blocker, until)) = blocked(stage) => (StageWaitReason::Permit, blocker, until),
         StageState::Ready if stage.spec.direct => (StageWaitReason::Queued, "", None),
-        StageState::Ready if is_abandoned() => (StageWaitReason::NoWorker, &*stage.spec.queue, None),
-        StageState::Ready => (StageWaitReason::Queued, &*stage.spec.queue, None),
+        StageState::Ready => {
+            let (stage_name, blocker, unpolled) = (&*stage.spec.name, &*stage.spec.queue, unpolled());
+            let reason = if unpolled.is_some() { StageWaitReason::NoWorker } else { StageWaitReason::Queued };
+            return Some(Wait { stage_name, reason, blocker, until: None, unpolled });
+        }
         StageState::Running(attempt) => {
             let lease = attempt.lease.as_ref();
             let worker = lease.map_or("", |lease| &*lease.worker_id);
@@ -131,7 +150,7 @@ fn wait<'a>(
         StageState::Backoff { until } => (StageWaitReason::Backoff, "", Some(*until)),
         StageState::Succeeded | StageState::Failed | StageState::Cancelled | StageState::Skipped => return None,
     };
-    Some(Wait { stage_name: &stage.spec.name, reason, blocker, until })
+    Some(Wait { stage_name: &stage.spec.name, reason, blocker, until, unpolled: None })
 }
 
 fn open_dependency<'a>(job: &'a Job, stage: &Stage) -> Option<&'a str> {
@@ -188,14 +207,12 @@ fn headline(job: &Job, waits: &[Wait], now: Timestamp) -> String {
 }
 
 fn sentence(wait: &Wait, running: usize, now: Timestamp) -> String {
-    let Wait { stage_name, reason, blocker, until } = wait;
+    let Wait { stage_name, reason, blocker, until, unpolled } = wait;
     let left = until.map(|until| left(now, until)).unwrap_or_default();
     match reason {
         StageWaitReason::NoWorker => {
-            let seconds = NO_WORKER_AFTER.as_secs();
-            format!(
-                "Stage {stage_name:?} is ready, but no worker has polled queue {blocker:?} for {seconds} s or since the server started."
-            )
+            let seen = unpolled.map(seen_here).unwrap_or_default();
+            format!("Stage {stage_name:?} is ready, but no worker has polled queue {blocker:?} at this server {seen}.")
         }
         StageWaitReason::Running if running > 1 => format!("{running} stages are running."),
         StageWaitReason::Running if blocker.is_empty() => format!("Stage {stage_name:?} is running."),
@@ -214,6 +231,20 @@ fn sentence(wait: &Wait, running: usize, now: Timestamp) -> String {
         StageWaitReason::StartTime => format!("The job starts in {left}."),
         StageWaitReason::Dependency => format!("Stage {stage_name:?} waits for stage {blocker:?}."),
         StageWaitReason::Paused | StageWaitReason::Unspecified => "The job is paused until it is resumed.".to_owned(),
+    }
+}
+
+/// For how long a queue was not polled here, and how many other servers it may be polled at.
+fn seen_here(unpolled: Unpolled) -> String {
+    let Unpolled { uptime, other_servers } = unpolled;
+    let time = match uptime {
+        uptime if uptime < NO_WORKER_AFTER => format!("since it started {} ago", lasting(uptime)),
+        _ => format!("for {}", lasting(NO_WORKER_AFTER)),
+    };
+    match other_servers {
+        0 => time,
+        1 => format!("{time}; polls at the other server are not known here"),
+        count => format!("{time}; polls at the {count} other servers are not known here"),
     }
 }
 

@@ -39,8 +39,10 @@ fn leased(job: &Arc<Job>) -> Arc<Job> {
     edited(job, |edit| edit.lease(0, &grant, Vec::new()).expect("ready"))
 }
 
-fn busy(_queue: &str) -> bool {
-    false
+const ALONE: Unpolled = Unpolled { uptime: Duration::from_secs(100), other_servers: 0 };
+
+fn busy(_queue: &str) -> Option<Unpolled> {
+    None
 }
 
 fn reasons(explanation: &proto::ExplainJobResponse) -> Vec<(&str, StageWaitReason, &str)> {
@@ -53,17 +55,24 @@ fn what_is_ready_waits_for_its_turn_or_for_a_worker_at_all() {
     let (queued, dependency) = (StageWaitReason::Queued, StageWaitReason::Dependency);
     assert_eq!(reasons(&explanation), [("cut", queued, "default"), ("mix", dependency, "cut")]);
     assert_eq!(explanation.headline, "Stage \"cut\" is ready and waits for a worker of queue \"default\".");
-    let explanation = explain(&chain(), &|_| true, &HashMap::default(), NOW);
+    let explanation = explain(&chain(), &|_| Some(ALONE), &HashMap::default(), NOW);
     assert_eq!(reasons(&explanation)[0].1, StageWaitReason::NoWorker);
-    assert!(
-        explanation.headline.contains("no worker has polled queue \"default\" for 60 s"),
-        "{}",
-        explanation.headline
+    let seen = |uptime, other_servers| {
+        let unpolled = Unpolled { uptime: Duration::from_secs(uptime), other_servers };
+        explain(&chain(), &|_| Some(unpolled), &HashMap::default(), NOW).headline
+    };
+    let headline = "Stage \"cut\" is ready, but no worker has polled queue \"default\" at this server";
+    assert_eq!(seen(100, 0), format!("{headline} for 60 s."));
+    assert_eq!(seen(7, 0), format!("{headline} since it started 7 s ago."));
+    assert_eq!(seen(100, 1), format!("{headline} for 60 s; polls at the other server are not known here."));
+    assert_eq!(
+        seen(7, 2),
+        format!("{headline} since it started 7 s ago; polls at the 2 other servers are not known here.")
     );
     let direct = proto::StageSpec { direct: true, ..spec("main", &[]) };
     let explanation = explain(
         &submitted(proto::SubmitJobRequest { stages: vec![direct], ..Default::default() }),
-        &|_| true,
+        &|_| Some(ALONE),
         &HashMap::default(),
         NOW,
     );
@@ -90,7 +99,7 @@ fn a_running_stage_names_its_worker_and_ended_ones_are_left_out() {
 #[test]
 fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
     let paused = edited(&chain(), |edit| edit.pause().expect("pending"));
-    let explanation = explain(&paused, &|_| true, &HashMap::default(), NOW);
+    let explanation = explain(&paused, &|_| Some(ALONE), &HashMap::default(), NOW);
     assert_eq!(reasons(&explanation)[0].1, StageWaitReason::Paused);
     assert_eq!(explanation.headline, "The job is paused until it is resumed.");
 

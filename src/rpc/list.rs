@@ -17,6 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::store::bounded::NameCursor;
+use crate::store::permit::waiters::WaiterCursor;
 
 /// Reads a ListJobs; the binding makes the token of the next page.
 pub fn jobs(namespace: NamespaceId, request: &proto::ListJobsRequest) -> Result<(JobQuery, Binding)> {
@@ -99,6 +100,26 @@ fn named(
     Ok((NamesQuery { after, limit: page::size(page_size)? }, binding))
 }
 
+/// A page of the waiters of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitersQuery {
+    /// The position behind which the page begins.
+    pub after: WaiterCursor,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// Reads a ListWaiters, but for its resource.
+pub fn waiters(namespace: NamespaceId, request: &proto::ListWaitersRequest) -> Result<(WaitersQuery, Binding)> {
+    let binding = Binding::of("ListWaiters", namespace, &[&request.name]);
+    let after: Option<WaiterCursor> = binding.cursor(&request.page_token)?;
+    if after.as_ref().is_some_and(|cursor| !time::is_representable(cursor.since)) {
+        return Err(forged());
+    }
+    let after = after.unwrap_or(WaiterCursor::START);
+    Ok((WaitersQuery { after, limit: page::size(request.page_size)? }, binding))
+}
+
 /// A page of the stages of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StagesQuery {
@@ -156,6 +177,8 @@ pub fn events(namespace: NamespaceId, request: &proto::ListJobEventsRequest) -> 
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     const NAMESPACE: NamespaceId = NamespaceId(1);
@@ -219,6 +242,24 @@ mod tests {
         assert_eq!(after("host 7 (Zürich)"), Ok("host 7 (Zürich)".to_owned()));
         for forged in ["", "a\0", "a\nb", &"a".repeat(129)] {
             assert!(matches!(after(forged), Err(Error::InvalidCursor { .. })), "{forged:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_waiters_goes_on_behind_a_position_of_its_resource() {
+        let request =
+            |name: &str, page_token| proto::ListWaitersRequest { name: name.into(), page_token, page_size: 0 };
+        let (first, binding) = waiters(NAMESPACE, &request("gpu", String::new())).expect("valid");
+        assert_eq!((first.after, first.limit), (WaiterCursor::START, 50));
+        let cursor = WaiterCursor { priority: -1, since: Timestamp(7), job: Uuid::from_u128(1), stage: 9 };
+        let token = binding.token(&cursor).expect("a token");
+        assert_eq!(
+            waiters(NAMESPACE, &request("gpu", token.clone())).map(|(query, _)| query.after),
+            Ok(cursor.clone())
+        );
+        let forged = binding.token(&WaiterCursor { since: Timestamp(i64::MAX), ..cursor }).expect("a token");
+        for (name, token) in [("gpus", token), ("gpu", forged)] {
+            assert!(matches!(waiters(NAMESPACE, &request(name, token)), Err(Error::InvalidCursor { .. })), "{name}");
         }
     }
 

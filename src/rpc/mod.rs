@@ -48,6 +48,7 @@ mod streams;
 mod submit_jobs;
 mod timeline;
 mod transaction_service;
+mod waiters;
 mod watch;
 mod watch_records;
 mod watch_resource;

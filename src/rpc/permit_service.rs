@@ -1,5 +1,5 @@
 //! PermitService: which function answers which rpc. Acquiring is in `acquire`, what else changes something in `permit_writes`, reads are
-//! in `permit_reads` and `watch_resource`.
+//! in `permit_reads`, `waiters` and `watch_resource`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::caller::answer;
 use super::services::Services;
 use super::streams::Messages;
-use super::{acquire, permit_reads, permit_writes, watch_resource};
+use super::{acquire, permit_reads, permit_writes, waiters, watch_resource};
 use crate::admission::UntilSent;
 use crate::proto::permit_service_server::PermitService;
 use crate::proto::*;
@@ -46,6 +46,10 @@ impl PermitService for PermitRpcs {
 
     async fn list_resources(&self, request: Request<ListResourcesRequest>) -> Answer<ListResourcesResponse> {
         answer(&self.0, request, permit_reads::list_resources).await
+    }
+
+    async fn list_waiters(&self, request: Request<ListWaitersRequest>) -> Answer<ListWaitersResponse> {
+        answer(&self.0, request, waiters::list_waiters).await
     }
 
     async fn delete_resource(&self, request: Request<DeleteResourceRequest>) -> Answer<DeleteResourceResponse> {

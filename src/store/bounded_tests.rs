@@ -1,13 +1,16 @@
 //! Lists by name: what their pages hold where stages, queues, leases and records are more than a page may read.
 
 use super::Store;
+use super::bounded::BoundedCount;
 use super::connection::Target;
 use super::job::queues::{QueueBounds, QueueState};
 use super::job::workers::{WorkerBounds, WorkerState};
+use super::permit::waiters::{PermitRequester, WaiterCursor, WaiterState};
 use super::record::collections::CollectionBounds;
 use super::tests::database;
 use crate::config::Config;
 use crate::domain::id::NamespaceId;
+use crate::domain::permit::ResourceKey;
 use crate::domain::time::Timestamp;
 
 const OWN: NamespaceId = NamespaceId(1);
@@ -234,6 +237,54 @@ async fn what_a_worker_holds_beyond_a_bound_is_marked() {
     // Neither the second small job nor the large one is looked at.
     let cut = WorkerBounds { leases: 2, ..ALL_WORKERS };
     assert_eq!(worker_pages(&store, cut, 50).await, [["b 3+ [few run] [j1/b/run j1/c/- j1/a/few] 1 73 101"]]);
+}
+
+/// A resource with callers and stages of queues and priorities, a page after the other. Stages of the last job have rows of their own.
+const WAITERS: &str = r#"
+    INSERT INTO resources SELECT 1, '40000000-0000-8000-8000-000000000001', 'gpu', 1, NULL, '{}', 1, NULL, now(), now();
+    INSERT INTO permit_waiters SELECT 1, '40000000-0000-8000-8000-000000000001', gen_random_uuid(), json_build_object('server', gen_random_uuid(),
+        'claims', json_build_array(), 'priority', priority, 'arrival', at, 'until', 9, 'holder', holder, 'ttl', '{"secs":1,"nanos":0}'::json)
+    FROM (VALUES ('low', -5, 1), ('same', 0, 3000000), ('late', 0, 4000001)) c(holder, priority, at);
+    INSERT INTO jobs (namespace_id, job_uid, job_id, kind, revision, run, state, priority, progress, create_time, retention_us, specs, stages)
+    SELECT 1, ('00000000-0000-8000-8000-00000000000' || i)::uuid, 'j' || i, 'test', 1, 1, 2, 0, 0, now(), 0,
+        '[{"spec":{"name":"a"}},{"spec":{"name":"b"}}]', '[]' FROM generate_series(1, 2) i;
+    INSERT INTO jobs (namespace_id, job_uid, job_id, kind, revision, run, state, priority, progress, create_time, retention_us)
+    VALUES (1, '00000000-0000-8000-8000-000000000003', 'large', 'test', 1, 1, 2, 0, 0, now(), 0);
+    INSERT INTO stage_specs (namespace_id, job_uid, stage_no, spec, depends_on)
+    VALUES (1, '00000000-0000-8000-8000-000000000003', 7, '{"name":"x"}', '[]');
+    INSERT INTO ready_stages (namespace_id, job_uid, stage_no, queue, priority, ready_at, alone, resource_uid, blocked_on)
+    SELECT 1, ('00000000-0000-8000-8000-00000000000' || i)::uuid, no, queue, priority, to_timestamp(at), false, resource, resource
+    FROM (VALUES (1, 0, 'q', 0, 3), (1, 1, 'p', 0, 4), (2, 0, 'p', 9, 8), (2, 1, 'q', 0, 3), (3, 7, 'r', -5, 2)) s(i, no, queue, priority, at),
+        (VALUES ('40000000-0000-8000-8000-000000000001'::uuid)) r(resource);"#;
+
+#[tokio::test]
+async fn waiters_are_listed_once_in_the_order_of_priority_and_time() {
+    let (store, _database) = store(WAITERS).await;
+    let uid = "40000000-0000-8000-8000-000000000001".parse().expect("a uuid");
+    let resource = ResourceKey { namespace: OWN, uid };
+    let line = |waiter: &WaiterState| match &waiter.requester {
+        PermitRequester::Caller { holder, .. } => holder.to_string(),
+        PermitRequester::Stage { job_id, name, queue } => format!("{job_id}/{name}/{queue}"),
+    };
+    let all = ["j2/a/p", "same", "j1/a/q", "j2/b/q", "j1/b/p", "late", "low", "large/x/r"];
+    for limit in 1..=9 {
+        let (mut found, mut after) = (Vec::new(), WaiterCursor::START);
+        loop {
+            let page = store.waiters_within(4, resource, &after, limit).await.expect("a page").expect("a resource");
+            assert_eq!((page.callers, page.stages), (3, BoundedCount { count: 4, is_capped: true }));
+            assert!(page.waiters.len() <= limit as usize);
+            found.extend(page.waiters.iter().map(line));
+            match page.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        assert_eq!(found, all, "{limit}");
+    }
+    let page = store.list_waiters(resource, &WaiterCursor::START, 50).await.expect("a page").expect("a resource");
+    assert_eq!(page.stages, BoundedCount { count: 5, is_capped: false });
+    let other = ResourceKey { namespace: NamespaceId(2), uid };
+    assert_eq!(store.list_waiters(other, &WaiterCursor::START, 50).await, Ok(None));
 }
 
 #[tokio::test]

@@ -90,6 +90,18 @@ const STATEMENTS: &[CostedStatement] = &[
     ("list_namespaces", "'n1', 50, '{n,\"\"}', '{n~,~}'", 300),
     ("list_partitions", "", 100),
     ("list_resources", "1, '', 'lock-7', 'lock-8', 50", 60),
+    // Of 100 queues a page of each where there are as many; and the one caller and stage of the other resource.
+    (
+        "list_waiters",
+        "1, '40000000-0000-8000-8000-000000000001', 2147483647, now(), '00000000-0000-0000-0000-000000000000', 0, 51",
+        1_500,
+    ),
+    (
+        "list_waiters",
+        "1, '40000000-0000-8000-8000-000000000009', 0, '2020-01-01', '00000000-0000-0000-0000-000000000000', 0, 51",
+        60,
+    ),
+    ("count_waiters", "1, '40000000-0000-8000-8000-000000000001', 10000", 12_000),
     ("load_artifacts", KEY, 15),
     // Of a job that holds its stages: no page of the tables of others.
     ("load_artifacts", SMALL, 5),

@@ -46,6 +46,7 @@ mod timeline_read;
 mod timeline_watching;
 mod timelines;
 mod timers;
+mod waiters;
 mod watching;
 mod watching_servers;
 mod work_streams;

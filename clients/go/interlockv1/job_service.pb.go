@@ -147,8 +147,8 @@ const (
 	StageWaitReason_STAGE_WAIT_REASON_START_TIME StageWaitReason = 3
 	// Its job is paused.
 	StageWaitReason_STAGE_WAIT_REASON_PAUSED StageWaitReason = 4
-	// It is ready, but no worker has polled its queue, which is the `blocker`, for 60 s, or
-	// since the server started.
+	// It is ready, but no worker has polled its queue, which is the `blocker`, at this server for 60 s, or since it started
+	// at least 5 s ago. Polls at other servers are not known; the headline says how many of these are up.
 	StageWaitReason_STAGE_WAIT_REASON_NO_WORKER StageWaitReason = 5
 	// It runs; `blocker` is the worker, and `until_time` the end of its lease.
 	StageWaitReason_STAGE_WAIT_REASON_RUNNING StageWaitReason = 6

@@ -864,6 +864,270 @@ func (x *ListResourcesResponse) GetNextPageToken() string {
 	return ""
 }
 
+// Request message of PermitService.ListWaiters.
+type ListWaitersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The resource, 1 to 256 bytes without control characters. Required.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The most waiters in the page, not negative; values above 1,000 mean 1,000. Unset or 0: 50.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The `next_page_token` of the previous page; `name` must be as in its request. Unset: the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWaitersRequest) Reset() {
+	*x = ListWaitersRequest{}
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWaitersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWaitersRequest) ProtoMessage() {}
+
+func (x *ListWaitersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWaitersRequest.ProtoReflect.Descriptor instead.
+func (*ListWaitersRequest) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListWaitersRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ListWaitersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListWaitersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response message of PermitService.ListWaiters.
+type ListWaitersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The waiters, by priority, the highest first, then by `wait_start_time`.
+	Waiters []*PermitWaiter `protobuf:"bytes,1,rep,name=waiters,proto3" json:"waiters,omitempty"`
+	// Token of the next page. Empty: this is the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Number of callers that wait for the resource.
+	CallerCount int32 `protobuf:"varint,3,opt,name=caller_count,json=callerCount,proto3" json:"caller_count,omitempty"`
+	// Number of stages that wait for the resource, at most 10,000.
+	StageCount int32 `protobuf:"varint,4,opt,name=stage_count,json=stageCount,proto3" json:"stage_count,omitempty"`
+	// Whether more than 10,000 stages wait. False: `stage_count` is exact.
+	StageCountCapped bool `protobuf:"varint,5,opt,name=stage_count_capped,json=stageCountCapped,proto3" json:"stage_count_capped,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ListWaitersResponse) Reset() {
+	*x = ListWaitersResponse{}
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWaitersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWaitersResponse) ProtoMessage() {}
+
+func (x *ListWaitersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWaitersResponse.ProtoReflect.Descriptor instead.
+func (*ListWaitersResponse) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListWaitersResponse) GetWaiters() []*PermitWaiter {
+	if x != nil {
+		return x.Waiters
+	}
+	return nil
+}
+
+func (x *ListWaitersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListWaitersResponse) GetCallerCount() int32 {
+	if x != nil {
+		return x.CallerCount
+	}
+	return 0
+}
+
+func (x *ListWaitersResponse) GetStageCount() int32 {
+	if x != nil {
+		return x.StageCount
+	}
+	return 0
+}
+
+func (x *ListWaitersResponse) GetStageCountCapped() bool {
+	if x != nil {
+		return x.StageCountCapped
+	}
+	return false
+}
+
+// A caller or a stage that waits for a permit.
+type PermitWaiter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the holder that a caller of AcquirePermit gave. Empty: a stage waits.
+	Holder string `protobuf:"bytes,1,opt,name=holder,proto3" json:"holder,omitempty"`
+	// The job of the stage. Empty: a caller waits.
+	JobId string `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// The stage's name. Empty: a caller waits.
+	StageName string `protobuf:"bytes,3,opt,name=stage_name,json=stageName,proto3" json:"stage_name,omitempty"`
+	// The stage's queue. Empty: a caller waits.
+	Queue string `protobuf:"bytes,4,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The mode in which it claims the resource.
+	Mode PermitMode `protobuf:"varint,5,opt,name=mode,proto3,enum=interlock.v1.PermitMode" json:"mode,omitempty"`
+	// The amount that it claims.
+	Amount int64 `protobuf:"varint,6,opt,name=amount,proto3" json:"amount,omitempty"`
+	// Higher is served first, −1,000 to 1,000. For a stage: the priority of its job.
+	Priority int32 `protobuf:"varint,7,opt,name=priority,proto3" json:"priority,omitempty"`
+	// When a caller began to wait, or when a stage became ready, by the database's clock.
+	WaitStartTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=wait_start_time,json=waitStartTime,proto3" json:"wait_start_time,omitempty"`
+	// When the caller stops waiting, by the database's clock. Unset: a stage waits, and without limit.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PermitWaiter) Reset() {
+	*x = PermitWaiter{}
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PermitWaiter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PermitWaiter) ProtoMessage() {}
+
+func (x *PermitWaiter) ProtoReflect() protoreflect.Message {
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PermitWaiter.ProtoReflect.Descriptor instead.
+func (*PermitWaiter) Descriptor() ([]byte, []int) {
+	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PermitWaiter) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *PermitWaiter) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *PermitWaiter) GetStageName() string {
+	if x != nil {
+		return x.StageName
+	}
+	return ""
+}
+
+func (x *PermitWaiter) GetQueue() string {
+	if x != nil {
+		return x.Queue
+	}
+	return ""
+}
+
+func (x *PermitWaiter) GetMode() PermitMode {
+	if x != nil {
+		return x.Mode
+	}
+	return PermitMode_PERMIT_MODE_UNSPECIFIED
+}
+
+func (x *PermitWaiter) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *PermitWaiter) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *PermitWaiter) GetWaitStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WaitStartTime
+	}
+	return nil
+}
+
+func (x *PermitWaiter) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 // Request message of PermitService.DeleteResource.
 type DeleteResourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -879,7 +1143,7 @@ type DeleteResourceRequest struct {
 
 func (x *DeleteResourceRequest) Reset() {
 	*x = DeleteResourceRequest{}
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[13]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +1155,7 @@ func (x *DeleteResourceRequest) String() string {
 func (*DeleteResourceRequest) ProtoMessage() {}
 
 func (x *DeleteResourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[13]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1168,7 @@ func (x *DeleteResourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResourceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteResourceRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{13}
+	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteResourceRequest) GetName() string {
@@ -939,7 +1203,7 @@ type DeleteResourceResponse struct {
 
 func (x *DeleteResourceResponse) Reset() {
 	*x = DeleteResourceResponse{}
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[14]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -951,7 +1215,7 @@ func (x *DeleteResourceResponse) String() string {
 func (*DeleteResourceResponse) ProtoMessage() {}
 
 func (x *DeleteResourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[14]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -964,7 +1228,7 @@ func (x *DeleteResourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResourceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResourceResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{14}
+	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteResourceResponse) GetReplayed() bool {
@@ -985,7 +1249,7 @@ type WatchResourceRequest struct {
 
 func (x *WatchResourceRequest) Reset() {
 	*x = WatchResourceRequest{}
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[15]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1261,7 @@ func (x *WatchResourceRequest) String() string {
 func (*WatchResourceRequest) ProtoMessage() {}
 
 func (x *WatchResourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[15]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1274,7 @@ func (x *WatchResourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResourceRequest.ProtoReflect.Descriptor instead.
 func (*WatchResourceRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{15}
+	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchResourceRequest) GetName() string {
@@ -1037,7 +1301,7 @@ type WatchResourceResponse struct {
 
 func (x *WatchResourceResponse) Reset() {
 	*x = WatchResourceResponse{}
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[16]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1313,7 @@ func (x *WatchResourceResponse) String() string {
 func (*WatchResourceResponse) ProtoMessage() {}
 
 func (x *WatchResourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[16]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1326,7 @@ func (x *WatchResourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResourceResponse.ProtoReflect.Descriptor instead.
 func (*WatchResourceResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{16}
+	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchResourceResponse) GetUpdate() isWatchResourceResponse_Update {
@@ -1133,7 +1397,7 @@ type ResourceRemoval struct {
 
 func (x *ResourceRemoval) Reset() {
 	*x = ResourceRemoval{}
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[17]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1409,7 @@ func (x *ResourceRemoval) String() string {
 func (*ResourceRemoval) ProtoMessage() {}
 
 func (x *ResourceRemoval) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[17]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1422,7 @@ func (x *ResourceRemoval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceRemoval.ProtoReflect.Descriptor instead.
 func (*ResourceRemoval) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{17}
+	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{20}
 }
 
 // Request message of PermitService.ResetBreaker.
@@ -1178,7 +1442,7 @@ type ResetBreakerRequest struct {
 
 func (x *ResetBreakerRequest) Reset() {
 	*x = ResetBreakerRequest{}
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[18]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1454,7 @@ func (x *ResetBreakerRequest) String() string {
 func (*ResetBreakerRequest) ProtoMessage() {}
 
 func (x *ResetBreakerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[18]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1467,7 @@ func (x *ResetBreakerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetBreakerRequest.ProtoReflect.Descriptor instead.
 func (*ResetBreakerRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{18}
+	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResetBreakerRequest) GetName() string {
@@ -1247,7 +1511,7 @@ type ResetBreakerResponse struct {
 
 func (x *ResetBreakerResponse) Reset() {
 	*x = ResetBreakerResponse{}
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[19]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1523,7 @@ func (x *ResetBreakerResponse) String() string {
 func (*ResetBreakerResponse) ProtoMessage() {}
 
 func (x *ResetBreakerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[19]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1536,7 @@ func (x *ResetBreakerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetBreakerResponse.ProtoReflect.Descriptor instead.
 func (*ResetBreakerResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{19}
+	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResetBreakerResponse) GetResource() *Resource {
@@ -1308,7 +1572,7 @@ type RevokePermitRequest struct {
 
 func (x *RevokePermitRequest) Reset() {
 	*x = RevokePermitRequest{}
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[20]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1584,7 @@ func (x *RevokePermitRequest) String() string {
 func (*RevokePermitRequest) ProtoMessage() {}
 
 func (x *RevokePermitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[20]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1597,7 @@ func (x *RevokePermitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePermitRequest.ProtoReflect.Descriptor instead.
 func (*RevokePermitRequest) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{20}
+	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RevokePermitRequest) GetResource() string {
@@ -1386,7 +1650,7 @@ type RevokePermitResponse struct {
 
 func (x *RevokePermitResponse) Reset() {
 	*x = RevokePermitResponse{}
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[21]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1662,7 @@ func (x *RevokePermitResponse) String() string {
 func (*RevokePermitResponse) ProtoMessage() {}
 
 func (x *RevokePermitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_interlock_v1_permit_service_proto_msgTypes[21]
+	mi := &file_interlock_v1_permit_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1675,7 @@ func (x *RevokePermitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokePermitResponse.ProtoReflect.Descriptor instead.
 func (*RevokePermitResponse) Descriptor() ([]byte, []int) {
-	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{21}
+	return file_interlock_v1_permit_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RevokePermitResponse) GetResource() *Resource {
@@ -1500,7 +1764,31 @@ const file_interlock_v1_permit_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\x03\xe0A\x01R\tpageToken\"u\n" +
 	"\x15ListResourcesResponse\x124\n" +
 	"\tresources\x18\x01 \x03(\v2\x16.interlock.v1.ResourceR\tresources\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb2\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"s\n" +
+	"\x12ListWaitersRequest\x12\x17\n" +
+	"\x04name\x18\x01 \x01(\tB\x03\xe0A\x02R\x04name\x12 \n" +
+	"\tpage_size\x18\x02 \x01(\x05B\x03\xe0A\x01R\bpageSize\x12\"\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\x03\xe0A\x01R\tpageToken\"\xe5\x01\n" +
+	"\x13ListWaitersResponse\x124\n" +
+	"\awaiters\x18\x01 \x03(\v2\x1a.interlock.v1.PermitWaiterR\awaiters\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12!\n" +
+	"\fcaller_count\x18\x03 \x01(\x05R\vcallerCount\x12\x1f\n" +
+	"\vstage_count\x18\x04 \x01(\x05R\n" +
+	"stageCount\x12,\n" +
+	"\x12stage_count_capped\x18\x05 \x01(\bR\x10stageCountCapped\"\xd5\x02\n" +
+	"\fPermitWaiter\x12\x16\n" +
+	"\x06holder\x18\x01 \x01(\tR\x06holder\x12\x15\n" +
+	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12\x1d\n" +
+	"\n" +
+	"stage_name\x18\x03 \x01(\tR\tstageName\x12\x14\n" +
+	"\x05queue\x18\x04 \x01(\tR\x05queue\x12,\n" +
+	"\x04mode\x18\x05 \x01(\x0e2\x18.interlock.v1.PermitModeR\x04mode\x12\x16\n" +
+	"\x06amount\x18\x06 \x01(\x03R\x06amount\x12\x1a\n" +
+	"\bpriority\x18\a \x01(\x05R\bpriority\x12B\n" +
+	"\x0fwait_start_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rwaitStartTime\x12;\n" +
+	"\vexpire_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\xb2\x01\n" +
 	"\x15DeleteResourceRequest\x12\x17\n" +
 	"\x04name\x18\x01 \x01(\tB\x03\xe0A\x02R\x04name\x123\n" +
 	"\x10expected_version\x18\x02 \x01(\x03B\x03\xe0A\x01H\x00R\x0fexpectedVersion\x88\x01\x01\x12'\n" +
@@ -1539,14 +1827,15 @@ const file_interlock_v1_permit_service_proto_rawDesc = "" +
 	"\x14RevokePermitResponse\x122\n" +
 	"\bresource\x18\x01 \x01(\v2\x16.interlock.v1.ResourceR\bresource\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\bR\aapplied\x12\x1a\n" +
-	"\breplayed\x18\x03 \x01(\bR\breplayed2\x9b\a\n" +
+	"\breplayed\x18\x03 \x01(\bR\breplayed2\xf4\a\n" +
 	"\rPermitService\x12X\n" +
 	"\rAcquirePermit\x12\".interlock.v1.AcquirePermitRequest\x1a#.interlock.v1.AcquirePermitResponse\x12U\n" +
 	"\fRenewPermits\x12!.interlock.v1.RenewPermitsRequest\x1a\".interlock.v1.RenewPermitsResponse\x12X\n" +
 	"\rReleasePermit\x12\".interlock.v1.ReleasePermitRequest\x1a#.interlock.v1.ReleasePermitResponse\x12[\n" +
 	"\x0eUpdateResource\x12#.interlock.v1.UpdateResourceRequest\x1a$.interlock.v1.UpdateResourceResponse\x12W\n" +
 	"\vGetResource\x12 .interlock.v1.GetResourceRequest\x1a!.interlock.v1.GetResourceResponse\"\x03\x90\x02\x01\x12]\n" +
-	"\rListResources\x12\".interlock.v1.ListResourcesRequest\x1a#.interlock.v1.ListResourcesResponse\"\x03\x90\x02\x01\x12[\n" +
+	"\rListResources\x12\".interlock.v1.ListResourcesRequest\x1a#.interlock.v1.ListResourcesResponse\"\x03\x90\x02\x01\x12W\n" +
+	"\vListWaiters\x12 .interlock.v1.ListWaitersRequest\x1a!.interlock.v1.ListWaitersResponse\"\x03\x90\x02\x01\x12[\n" +
 	"\x0eDeleteResource\x12#.interlock.v1.DeleteResourceRequest\x1a$.interlock.v1.DeleteResourceResponse\x12_\n" +
 	"\rWatchResource\x12\".interlock.v1.WatchResourceRequest\x1a#.interlock.v1.WatchResourceResponse\"\x03\x90\x02\x010\x01\x12U\n" +
 	"\fResetBreaker\x12!.interlock.v1.ResetBreakerRequest\x1a\".interlock.v1.ResetBreakerResponse\x12U\n" +
@@ -1565,7 +1854,7 @@ func file_interlock_v1_permit_service_proto_rawDescGZIP() []byte {
 	return file_interlock_v1_permit_service_proto_rawDescData
 }
 
-var file_interlock_v1_permit_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_interlock_v1_permit_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_interlock_v1_permit_service_proto_goTypes = []any{
 	(*AcquirePermitRequest)(nil),   // 0: interlock.v1.AcquirePermitRequest
 	(*AcquirePermitResponse)(nil),  // 1: interlock.v1.AcquirePermitResponse
@@ -1580,70 +1869,80 @@ var file_interlock_v1_permit_service_proto_goTypes = []any{
 	(*GetResourceResponse)(nil),    // 10: interlock.v1.GetResourceResponse
 	(*ListResourcesRequest)(nil),   // 11: interlock.v1.ListResourcesRequest
 	(*ListResourcesResponse)(nil),  // 12: interlock.v1.ListResourcesResponse
-	(*DeleteResourceRequest)(nil),  // 13: interlock.v1.DeleteResourceRequest
-	(*DeleteResourceResponse)(nil), // 14: interlock.v1.DeleteResourceResponse
-	(*WatchResourceRequest)(nil),   // 15: interlock.v1.WatchResourceRequest
-	(*WatchResourceResponse)(nil),  // 16: interlock.v1.WatchResourceResponse
-	(*ResourceRemoval)(nil),        // 17: interlock.v1.ResourceRemoval
-	(*ResetBreakerRequest)(nil),    // 18: interlock.v1.ResetBreakerRequest
-	(*ResetBreakerResponse)(nil),   // 19: interlock.v1.ResetBreakerResponse
-	(*RevokePermitRequest)(nil),    // 20: interlock.v1.RevokePermitRequest
-	(*RevokePermitResponse)(nil),   // 21: interlock.v1.RevokePermitResponse
-	(*PermitClaim)(nil),            // 22: interlock.v1.PermitClaim
-	(*durationpb.Duration)(nil),    // 23: google.protobuf.Duration
-	(*Permit)(nil),                 // 24: interlock.v1.Permit
-	(*PermitDenial)(nil),           // 25: interlock.v1.PermitDenial
-	(*timestamppb.Timestamp)(nil),  // 26: google.protobuf.Timestamp
-	(*PermitOutcome)(nil),          // 27: interlock.v1.PermitOutcome
-	(*ResourcePolicy)(nil),         // 28: interlock.v1.ResourcePolicy
-	(*Resource)(nil),               // 29: interlock.v1.Resource
-	(*WatchKeepalive)(nil),         // 30: interlock.v1.WatchKeepalive
+	(*ListWaitersRequest)(nil),     // 13: interlock.v1.ListWaitersRequest
+	(*ListWaitersResponse)(nil),    // 14: interlock.v1.ListWaitersResponse
+	(*PermitWaiter)(nil),           // 15: interlock.v1.PermitWaiter
+	(*DeleteResourceRequest)(nil),  // 16: interlock.v1.DeleteResourceRequest
+	(*DeleteResourceResponse)(nil), // 17: interlock.v1.DeleteResourceResponse
+	(*WatchResourceRequest)(nil),   // 18: interlock.v1.WatchResourceRequest
+	(*WatchResourceResponse)(nil),  // 19: interlock.v1.WatchResourceResponse
+	(*ResourceRemoval)(nil),        // 20: interlock.v1.ResourceRemoval
+	(*ResetBreakerRequest)(nil),    // 21: interlock.v1.ResetBreakerRequest
+	(*ResetBreakerResponse)(nil),   // 22: interlock.v1.ResetBreakerResponse
+	(*RevokePermitRequest)(nil),    // 23: interlock.v1.RevokePermitRequest
+	(*RevokePermitResponse)(nil),   // 24: interlock.v1.RevokePermitResponse
+	(*PermitClaim)(nil),            // 25: interlock.v1.PermitClaim
+	(*durationpb.Duration)(nil),    // 26: google.protobuf.Duration
+	(*Permit)(nil),                 // 27: interlock.v1.Permit
+	(*PermitDenial)(nil),           // 28: interlock.v1.PermitDenial
+	(*timestamppb.Timestamp)(nil),  // 29: google.protobuf.Timestamp
+	(*PermitOutcome)(nil),          // 30: interlock.v1.PermitOutcome
+	(*ResourcePolicy)(nil),         // 31: interlock.v1.ResourcePolicy
+	(*Resource)(nil),               // 32: interlock.v1.Resource
+	(PermitMode)(0),                // 33: interlock.v1.PermitMode
+	(*WatchKeepalive)(nil),         // 34: interlock.v1.WatchKeepalive
 }
 var file_interlock_v1_permit_service_proto_depIdxs = []int32{
-	22, // 0: interlock.v1.AcquirePermitRequest.claims:type_name -> interlock.v1.PermitClaim
-	23, // 1: interlock.v1.AcquirePermitRequest.ttl:type_name -> google.protobuf.Duration
-	23, // 2: interlock.v1.AcquirePermitRequest.wait:type_name -> google.protobuf.Duration
-	24, // 3: interlock.v1.AcquirePermitResponse.permit:type_name -> interlock.v1.Permit
-	25, // 4: interlock.v1.AcquirePermitResponse.denial:type_name -> interlock.v1.PermitDenial
-	23, // 5: interlock.v1.RenewPermitsRequest.ttl:type_name -> google.protobuf.Duration
+	25, // 0: interlock.v1.AcquirePermitRequest.claims:type_name -> interlock.v1.PermitClaim
+	26, // 1: interlock.v1.AcquirePermitRequest.ttl:type_name -> google.protobuf.Duration
+	26, // 2: interlock.v1.AcquirePermitRequest.wait:type_name -> google.protobuf.Duration
+	27, // 3: interlock.v1.AcquirePermitResponse.permit:type_name -> interlock.v1.Permit
+	28, // 4: interlock.v1.AcquirePermitResponse.denial:type_name -> interlock.v1.PermitDenial
+	26, // 5: interlock.v1.RenewPermitsRequest.ttl:type_name -> google.protobuf.Duration
 	4,  // 6: interlock.v1.RenewPermitsResponse.statuses:type_name -> interlock.v1.PermitStatus
-	26, // 7: interlock.v1.PermitStatus.expire_time:type_name -> google.protobuf.Timestamp
-	23, // 8: interlock.v1.PermitStatus.ttl:type_name -> google.protobuf.Duration
-	27, // 9: interlock.v1.ReleasePermitRequest.outcome:type_name -> interlock.v1.PermitOutcome
-	28, // 10: interlock.v1.UpdateResourceRequest.policy:type_name -> interlock.v1.ResourcePolicy
-	29, // 11: interlock.v1.UpdateResourceResponse.resource:type_name -> interlock.v1.Resource
-	29, // 12: interlock.v1.GetResourceResponse.resource:type_name -> interlock.v1.Resource
-	29, // 13: interlock.v1.ListResourcesResponse.resources:type_name -> interlock.v1.Resource
-	29, // 14: interlock.v1.WatchResourceResponse.resource:type_name -> interlock.v1.Resource
-	17, // 15: interlock.v1.WatchResourceResponse.removal:type_name -> interlock.v1.ResourceRemoval
-	30, // 16: interlock.v1.WatchResourceResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
-	29, // 17: interlock.v1.ResetBreakerResponse.resource:type_name -> interlock.v1.Resource
-	29, // 18: interlock.v1.RevokePermitResponse.resource:type_name -> interlock.v1.Resource
-	0,  // 19: interlock.v1.PermitService.AcquirePermit:input_type -> interlock.v1.AcquirePermitRequest
-	2,  // 20: interlock.v1.PermitService.RenewPermits:input_type -> interlock.v1.RenewPermitsRequest
-	5,  // 21: interlock.v1.PermitService.ReleasePermit:input_type -> interlock.v1.ReleasePermitRequest
-	7,  // 22: interlock.v1.PermitService.UpdateResource:input_type -> interlock.v1.UpdateResourceRequest
-	9,  // 23: interlock.v1.PermitService.GetResource:input_type -> interlock.v1.GetResourceRequest
-	11, // 24: interlock.v1.PermitService.ListResources:input_type -> interlock.v1.ListResourcesRequest
-	13, // 25: interlock.v1.PermitService.DeleteResource:input_type -> interlock.v1.DeleteResourceRequest
-	15, // 26: interlock.v1.PermitService.WatchResource:input_type -> interlock.v1.WatchResourceRequest
-	18, // 27: interlock.v1.PermitService.ResetBreaker:input_type -> interlock.v1.ResetBreakerRequest
-	20, // 28: interlock.v1.PermitService.RevokePermit:input_type -> interlock.v1.RevokePermitRequest
-	1,  // 29: interlock.v1.PermitService.AcquirePermit:output_type -> interlock.v1.AcquirePermitResponse
-	3,  // 30: interlock.v1.PermitService.RenewPermits:output_type -> interlock.v1.RenewPermitsResponse
-	6,  // 31: interlock.v1.PermitService.ReleasePermit:output_type -> interlock.v1.ReleasePermitResponse
-	8,  // 32: interlock.v1.PermitService.UpdateResource:output_type -> interlock.v1.UpdateResourceResponse
-	10, // 33: interlock.v1.PermitService.GetResource:output_type -> interlock.v1.GetResourceResponse
-	12, // 34: interlock.v1.PermitService.ListResources:output_type -> interlock.v1.ListResourcesResponse
-	14, // 35: interlock.v1.PermitService.DeleteResource:output_type -> interlock.v1.DeleteResourceResponse
-	16, // 36: interlock.v1.PermitService.WatchResource:output_type -> interlock.v1.WatchResourceResponse
-	19, // 37: interlock.v1.PermitService.ResetBreaker:output_type -> interlock.v1.ResetBreakerResponse
-	21, // 38: interlock.v1.PermitService.RevokePermit:output_type -> interlock.v1.RevokePermitResponse
-	29, // [29:39] is the sub-list for method output_type
-	19, // [19:29] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	29, // 7: interlock.v1.PermitStatus.expire_time:type_name -> google.protobuf.Timestamp
+	26, // 8: interlock.v1.PermitStatus.ttl:type_name -> google.protobuf.Duration
+	30, // 9: interlock.v1.ReleasePermitRequest.outcome:type_name -> interlock.v1.PermitOutcome
+	31, // 10: interlock.v1.UpdateResourceRequest.policy:type_name -> interlock.v1.ResourcePolicy
+	32, // 11: interlock.v1.UpdateResourceResponse.resource:type_name -> interlock.v1.Resource
+	32, // 12: interlock.v1.GetResourceResponse.resource:type_name -> interlock.v1.Resource
+	32, // 13: interlock.v1.ListResourcesResponse.resources:type_name -> interlock.v1.Resource
+	15, // 14: interlock.v1.ListWaitersResponse.waiters:type_name -> interlock.v1.PermitWaiter
+	33, // 15: interlock.v1.PermitWaiter.mode:type_name -> interlock.v1.PermitMode
+	29, // 16: interlock.v1.PermitWaiter.wait_start_time:type_name -> google.protobuf.Timestamp
+	29, // 17: interlock.v1.PermitWaiter.expire_time:type_name -> google.protobuf.Timestamp
+	32, // 18: interlock.v1.WatchResourceResponse.resource:type_name -> interlock.v1.Resource
+	20, // 19: interlock.v1.WatchResourceResponse.removal:type_name -> interlock.v1.ResourceRemoval
+	34, // 20: interlock.v1.WatchResourceResponse.keepalive:type_name -> interlock.v1.WatchKeepalive
+	32, // 21: interlock.v1.ResetBreakerResponse.resource:type_name -> interlock.v1.Resource
+	32, // 22: interlock.v1.RevokePermitResponse.resource:type_name -> interlock.v1.Resource
+	0,  // 23: interlock.v1.PermitService.AcquirePermit:input_type -> interlock.v1.AcquirePermitRequest
+	2,  // 24: interlock.v1.PermitService.RenewPermits:input_type -> interlock.v1.RenewPermitsRequest
+	5,  // 25: interlock.v1.PermitService.ReleasePermit:input_type -> interlock.v1.ReleasePermitRequest
+	7,  // 26: interlock.v1.PermitService.UpdateResource:input_type -> interlock.v1.UpdateResourceRequest
+	9,  // 27: interlock.v1.PermitService.GetResource:input_type -> interlock.v1.GetResourceRequest
+	11, // 28: interlock.v1.PermitService.ListResources:input_type -> interlock.v1.ListResourcesRequest
+	13, // 29: interlock.v1.PermitService.ListWaiters:input_type -> interlock.v1.ListWaitersRequest
+	16, // 30: interlock.v1.PermitService.DeleteResource:input_type -> interlock.v1.DeleteResourceRequest
+	18, // 31: interlock.v1.PermitService.WatchResource:input_type -> interlock.v1.WatchResourceRequest
+	21, // 32: interlock.v1.PermitService.ResetBreaker:input_type -> interlock.v1.ResetBreakerRequest
+	23, // 33: interlock.v1.PermitService.RevokePermit:input_type -> interlock.v1.RevokePermitRequest
+	1,  // 34: interlock.v1.PermitService.AcquirePermit:output_type -> interlock.v1.AcquirePermitResponse
+	3,  // 35: interlock.v1.PermitService.RenewPermits:output_type -> interlock.v1.RenewPermitsResponse
+	6,  // 36: interlock.v1.PermitService.ReleasePermit:output_type -> interlock.v1.ReleasePermitResponse
+	8,  // 37: interlock.v1.PermitService.UpdateResource:output_type -> interlock.v1.UpdateResourceResponse
+	10, // 38: interlock.v1.PermitService.GetResource:output_type -> interlock.v1.GetResourceResponse
+	12, // 39: interlock.v1.PermitService.ListResources:output_type -> interlock.v1.ListResourcesResponse
+	14, // 40: interlock.v1.PermitService.ListWaiters:output_type -> interlock.v1.ListWaitersResponse
+	17, // 41: interlock.v1.PermitService.DeleteResource:output_type -> interlock.v1.DeleteResourceResponse
+	19, // 42: interlock.v1.PermitService.WatchResource:output_type -> interlock.v1.WatchResourceResponse
+	22, // 43: interlock.v1.PermitService.ResetBreaker:output_type -> interlock.v1.ResetBreakerResponse
+	24, // 44: interlock.v1.PermitService.RevokePermit:output_type -> interlock.v1.RevokePermitResponse
+	34, // [34:45] is the sub-list for method output_type
+	23, // [23:34] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_interlock_v1_permit_service_proto_init() }
@@ -1660,21 +1959,21 @@ func file_interlock_v1_permit_service_proto_init() {
 	}
 	file_interlock_v1_permit_service_proto_msgTypes[5].OneofWrappers = []any{}
 	file_interlock_v1_permit_service_proto_msgTypes[7].OneofWrappers = []any{}
-	file_interlock_v1_permit_service_proto_msgTypes[13].OneofWrappers = []any{}
-	file_interlock_v1_permit_service_proto_msgTypes[16].OneofWrappers = []any{
+	file_interlock_v1_permit_service_proto_msgTypes[16].OneofWrappers = []any{}
+	file_interlock_v1_permit_service_proto_msgTypes[19].OneofWrappers = []any{
 		(*WatchResourceResponse_Resource)(nil),
 		(*WatchResourceResponse_Removal)(nil),
 		(*WatchResourceResponse_Keepalive)(nil),
 	}
-	file_interlock_v1_permit_service_proto_msgTypes[18].OneofWrappers = []any{}
-	file_interlock_v1_permit_service_proto_msgTypes[20].OneofWrappers = []any{}
+	file_interlock_v1_permit_service_proto_msgTypes[21].OneofWrappers = []any{}
+	file_interlock_v1_permit_service_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_interlock_v1_permit_service_proto_rawDesc), len(file_interlock_v1_permit_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

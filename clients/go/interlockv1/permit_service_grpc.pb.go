@@ -27,6 +27,7 @@ const (
 	PermitService_UpdateResource_FullMethodName = "/interlock.v1.PermitService/UpdateResource"
 	PermitService_GetResource_FullMethodName    = "/interlock.v1.PermitService/GetResource"
 	PermitService_ListResources_FullMethodName  = "/interlock.v1.PermitService/ListResources"
+	PermitService_ListWaiters_FullMethodName    = "/interlock.v1.PermitService/ListWaiters"
 	PermitService_DeleteResource_FullMethodName = "/interlock.v1.PermitService/DeleteResource"
 	PermitService_WatchResource_FullMethodName  = "/interlock.v1.PermitService/WatchResource"
 	PermitService_ResetBreaker_FullMethodName   = "/interlock.v1.PermitService/ResetBreaker"
@@ -81,6 +82,15 @@ type PermitServiceClient interface {
 	// Errors: a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListResources(ctx context.Context, in *ListResourcesRequest, opts ...grpc.CallOption) (*ListResourcesResponse, error)
+	// Lists what waits for a permit of a resource, in pages: callers of AcquirePermit, and ready stages that a worker could
+	// not lease because of this resource. Higher priorities come first, then those that have waited longer. All stages
+	// share one place in the wait queue, which moves behind the waiting callers of their priority when stages are woken, so
+	// a caller can be served before a stage that is listed above it. A stage that is woken is listed no more. Stages of the
+	// first 100 queues, by name, are listed.
+	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND if it was never used and has no policy; a page token of another query is
+	// INVALID_ARGUMENT / INVALID_FIELD.
+	// Repeating: safe, it is a read.
+	ListWaiters(ctx context.Context, in *ListWaitersRequest, opts ...grpc.CallOption) (*ListWaitersResponse, error)
 	// Deletes a resource that is not in use. If a resource of this name is created again, its fencing tokens continue
 	// above the previous ones. Locks that were not used for a day are deleted automatically.
 	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / RESOURCE_IN_USE while
@@ -170,6 +180,16 @@ func (c *permitServiceClient) ListResources(ctx context.Context, in *ListResourc
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListResourcesResponse)
 	err := c.cc.Invoke(ctx, PermitService_ListResources_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *permitServiceClient) ListWaiters(ctx context.Context, in *ListWaitersRequest, opts ...grpc.CallOption) (*ListWaitersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListWaitersResponse)
+	err := c.cc.Invoke(ctx, PermitService_ListWaiters_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -273,6 +293,15 @@ type PermitServiceServer interface {
 	// Errors: a page token of another query is INVALID_ARGUMENT / INVALID_FIELD.
 	// Repeating: safe, it is a read.
 	ListResources(context.Context, *ListResourcesRequest) (*ListResourcesResponse, error)
+	// Lists what waits for a permit of a resource, in pages: callers of AcquirePermit, and ready stages that a worker could
+	// not lease because of this resource. Higher priorities come first, then those that have waited longer. All stages
+	// share one place in the wait queue, which moves behind the waiting callers of their priority when stages are woken, so
+	// a caller can be served before a stage that is listed above it. A stage that is woken is listed no more. Stages of the
+	// first 100 queues, by name, are listed.
+	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND if it was never used and has no policy; a page token of another query is
+	// INVALID_ARGUMENT / INVALID_FIELD.
+	// Repeating: safe, it is a read.
+	ListWaiters(context.Context, *ListWaitersRequest) (*ListWaitersResponse, error)
 	// Deletes a resource that is not in use. If a resource of this name is created again, its fencing tokens continue
 	// above the previous ones. Locks that were not used for a day are deleted automatically.
 	// Errors: NOT_FOUND / RESOURCE_NOT_FOUND, ABORTED / VERSION_MISMATCH, FAILED_PRECONDITION / RESOURCE_IN_USE while
@@ -325,6 +354,9 @@ func (UnimplementedPermitServiceServer) GetResource(context.Context, *GetResourc
 }
 func (UnimplementedPermitServiceServer) ListResources(context.Context, *ListResourcesRequest) (*ListResourcesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListResources not implemented")
+}
+func (UnimplementedPermitServiceServer) ListWaiters(context.Context, *ListWaitersRequest) (*ListWaitersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListWaiters not implemented")
 }
 func (UnimplementedPermitServiceServer) DeleteResource(context.Context, *DeleteResourceRequest) (*DeleteResourceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteResource not implemented")
@@ -467,6 +499,24 @@ func _PermitService_ListResources_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PermitService_ListWaiters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListWaitersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PermitServiceServer).ListWaiters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PermitService_ListWaiters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PermitServiceServer).ListWaiters(ctx, req.(*ListWaitersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PermitService_DeleteResource_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteResourceRequest)
 	if err := dec(in); err != nil {
@@ -562,6 +612,10 @@ var PermitService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListResources",
 			Handler:    _PermitService_ListResources_Handler,
+		},
+		{
+			MethodName: "ListWaiters",
+			Handler:    _PermitService_ListWaiters_Handler,
 		},
 		{
 			MethodName: "DeleteResource",

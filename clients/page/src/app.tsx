@@ -5,6 +5,7 @@ import { AdminService } from "./client/gen/interlock/v1/admin_service_pb.js";
 import { duration } from "./logic/format.js";
 import { Ask, Notice } from "./parts/ask.js";
 import { useTask } from "./parts/live.js";
+import { useNarrow } from "./parts/narrow.js";
 import { go, href, namespace, route } from "./router.js";
 import { useClock, useValue } from "./value.js";
 import { JobView } from "./views/job.js";
@@ -95,6 +96,8 @@ function View({ place, name }: { readonly place: string; readonly name: string |
 
 function Namespace() {
   const current = useValue(namespace);
+  // Out of sight on a phone, but still the name of the list.
+  const label = <span class={useNarrow() ? "hidden" : undefined}>Namespace</span>;
   const [names, setNames] = useState<readonly string[] | undefined>(undefined);
   const fault = useTask(async (signal) => {
     const { namespaces } = await call(AdminService.method.listNamespaces, { pageSize: 1000 }, signal);
@@ -108,7 +111,7 @@ function Namespace() {
   if (fault !== undefined) {
     return (
       <label class="namespace">
-        <span>Namespace</span>
+        {label}
         <input value={current} size={10} onChange={(event) => choose(event.currentTarget.value.trim() || "default")} />
       </label>
     );
@@ -116,7 +119,7 @@ function Namespace() {
   const all = [...new Set([current, ...(names ?? [])])].sort();
   return (
     <label class="namespace">
-      <span>Namespace</span>
+      {label}
       <select value={current} onChange={(event) => choose(event.currentTarget.value)}>
         {all.map((name) => (
           <option key={name} value={name}>

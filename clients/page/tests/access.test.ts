@@ -1,22 +1,12 @@
 // What assistive technology needs of each view, by the rules of axe, in Chromium against the real server.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import axe from "axe-core";
 import type { Page } from "puppeteer-core";
-import { startServer, type TestServer } from "../../typescript/src/test_server.js";
-import { browser, rpc, work } from "./support.js";
+import { browser, rpc, sharedServer, work } from "./support.js";
 
 const chromium = browser();
-let server: TestServer;
-
-before(async () => {
-  server = await startServer();
-  await fill(server.address);
-});
-
-after(async () => {
-  await server?.stop();
-});
+const server = sharedServer({}, fill);
 
 /** Something of each kind in each view: stages in each state, holders and waiters, a breaker, captions. */
 async function fill(address: string): Promise<void> {
@@ -39,7 +29,9 @@ async function fill(address: string): Promise<void> {
     const failure = { failureClass: "FAILURE_CLASS_CLIENT_ERROR", message: "no such codec", details };
     return rpc(address, "WorkerService/FailStage", { target: { leaseToken }, failure });
   });
-  const { leases = [] } = await rpc(address, "WorkerService/LeaseStages", { workerId: "w", queues: ["runs", "waits"] });
+  const { leases = [] } = await rpc(address, "WorkerService/LeaseStages", { workerId: "w", queues: ["runs"] });
+  // A stage waits for a permit once a worker could not lease it.
+  await rpc(address, "WorkerService/LeaseStages", { workerId: "w", queues: ["waits"] });
   const target = { leaseToken: leases[0].leaseToken };
   await rpc(address, "WorkerService/UpdateStageProgress", { target, progress: 0.4, message: "frame 40" });
   const operations = [{ field: "status", set: "open" }];
@@ -63,7 +55,7 @@ const VIEWS: readonly [hash: string, shown: string][] = [
   ["#/jobs/film?stage=waits", "Stage waits"],
   ["#/queues", "Last renewal"],
   ["#/permits", "tts"],
-  ["#/permits/tts", "bot-1"],
+  ["#/permits/tts", "0 callers and 1 stage"],
   ["#/records", "scenes"],
   ["#/records/scenes?record=1", "Record 1"],
   ["#/sessions?q=morning", "Good"],

@@ -1,27 +1,19 @@
 // What the page costs at its start and while nothing happens, in Chromium, against the real server.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import type { Page } from "puppeteer-core";
-import { startServer, type TestServer } from "../../typescript/src/test_server.js";
-import { browser, rpc } from "./support.js";
+import { browser, rpc, sharedServer } from "./support.js";
 
 const LOADS = Number(process.env.LOADS ?? 10);
 const chromium = browser();
-let server: TestServer;
-
-before(async () => {
-  server = await startServer({ flags: ["--watch-keepalive", "1s"] });
-  const root = await fetch(`http://${server.address}/`, { headers: { accept: "text/html" } });
+const server = sharedServer({ flags: ["--watch-keepalive", "1s"] }, async (address) => {
+  const root = await fetch(`http://${address}/`, { headers: { accept: "text/html" } });
   assert.match(
     root.headers.get("content-type") ?? "",
     /^text\/html/,
     "the server was built without the page: make page",
   );
-  await rpc(server.address, "JobService/SubmitJob", { jobId: "film-1", kind: "film" });
-});
-
-after(async () => {
-  await server?.stop();
+  await rpc(address, "JobService/SubmitJob", { jobId: "film-1", kind: "film" });
 });
 
 /** Notes when the list of jobs shows a job, in milliseconds since the navigation began. */

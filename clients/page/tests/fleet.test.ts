@@ -1,21 +1,12 @@
 // A large fleet on the page, in Chromium, against the real server.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { startServer, type TestServer } from "../../typescript/src/test_server.js";
-import { assertQuiet, browser, rpc } from "./support.js";
+import { test } from "node:test";
+import { assertQuiet, browser, rpc, sharedServer } from "./support.js";
 
 const WORKERS = 200;
 const LEASES = 25;
 const chromium = browser();
-let server: TestServer;
-
-before(async () => {
-  server = await startServer();
-});
-
-after(async () => {
-  await server?.stop();
-});
+const server = sharedServer();
 
 test("200 workers with 5,000 jobs are listed with all that they hold", async () => {
   const { address } = server;
@@ -34,6 +25,10 @@ test("200 workers with 5,000 jobs are listed with all that they hold", async () 
     assert.equal(leases.length, LEASES, `worker-${n}`);
   }
   const opened = await chromium.open(address, "#/queues");
+  await opened.shows("The first 50 workers; there are more.");
+  const first = await opened.page.$$eval('section[aria-label="Workers"] tbody tr', (all) => all.length);
+  assert.equal(first, 50);
+  await opened.page.click('section[aria-label="Workers"] button.link');
   await opened.shows("worker-99");
   const rows = await opened.page.$$eval('section[aria-label="Workers"] tbody tr', (all) =>
     all.map((row) => [...row.children].slice(0, 2).map((cell) => cell.textContent)),
@@ -48,5 +43,44 @@ test("200 workers with 5,000 jobs are listed with all that they hold", async () 
     leased,
     queues.map(() => String((WORKERS * LEASES) / 10)),
   );
+  assertQuiet(opened);
+});
+
+test("what waits for a resource is listed, whatever jobs are older", async () => {
+  const { address } = server;
+  const older = Array.from({ length: 150 }, (_, n) => ({ jobId: `older-${n}`, kind: "older" }));
+  await rpc(address, "JobService/BatchSubmitJobs", { jobs: older });
+  const held = { claims: [{ resource: "gpu" }], holder: "bot-1", ttl: "600s" };
+  const { permit } = await rpc(address, "PermitService/AcquirePermit", held);
+  const stages = [{ name: "render", queue: "render", permits: [{ resource: "gpu" }] }];
+  const jobs = Array.from({ length: 60 }, (_, n) => ({
+    jobId: `waits-${n}`,
+    kind: "waits",
+    priority: n === 7 ? 3 : 0,
+    stages,
+  }));
+  await rpc(address, "JobService/BatchSubmitJobs", { jobs });
+  const patient = { claims: [{ resource: "gpu" }], holder: "patient", priority: 5, wait: "50s", ttl: "600s" };
+  const waiting = rpc(address, "PermitService/AcquirePermit", patient);
+  // Stages wait once a worker could not lease them.
+  const { leases = [] } = await rpc(address, "WorkerService/LeaseStages", { workerId: "w", queues: ["render"] });
+  assert.deepEqual(leases, []);
+  const opened = await chromium.open(address, "#/permits/gpu");
+  const { page, shows } = opened;
+  await shows("1 caller and 60 stages, by priority and then by time; the first 50 are shown.");
+  const rows = await page.$$eval('section[aria-label="Waiting"] tbody tr', (all) =>
+    all.map((row) => [row.children[0]?.textContent, row.querySelector("a")?.getAttribute("href") ?? ""]),
+  );
+  assert.deepEqual(rows.slice(0, 2), [
+    ["patient", ""],
+    ["waits-7 · render", "#/jobs/waits-7?stage=render"],
+  ]);
+  assert.equal(new Set(rows.map(([name]) => name)).size, 50);
+  await rpc(address, "PermitService/ReleasePermit", { permitToken: permit.permitToken });
+  const { permit: granted } = await waiting;
+  await shows("0 callers and 60 stages");
+  await page.click('a[href="#/jobs/waits-7?stage=render"]');
+  await shows("Stage render");
+  await rpc(address, "PermitService/ReleasePermit", { permitToken: granted.permitToken });
   assertQuiet(opened);
 });

@@ -9,6 +9,7 @@ import { marked } from "../src/logic/captions.js";
 import { jobFilter } from "../src/logic/filter.js";
 import { bytes, duration, percent, position, relative, words } from "../src/logic/format.js";
 import { layout, visible } from "../src/logic/graph.js";
+import { readAfter } from "../src/logic/interval.js";
 import { bounded, listed } from "../src/logic/queues.js";
 import { formatRoute, parseRoute } from "../src/logic/route.js";
 
@@ -31,6 +32,14 @@ test("texts of times and numbers", () => {
     ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"],
   );
   assert.equal(words("STAGE_STARTED"), "Stage started");
+});
+
+test("a slow read is repeated less often", () => {
+  assert.deepEqual(
+    [5, 100, 140, 60_000].map((took) => readAfter(2_000, took)),
+    [2_000, 2_000, 2_800, 10_000],
+  );
+  assert.equal(readAfter(30_000, 60_000), 30_000);
 });
 
 test("a filter quotes what users enter", () => {

@@ -1,20 +1,12 @@
 // The page in a real browser, against the real server.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { after, before, test } from "node:test";
-import { freeAddress, startServer, type TestServer } from "../../typescript/src/test_server.js";
-import { assertQuiet, browser, complete, rpc, type Watched, work } from "./support.js";
+import { test } from "node:test";
+import { freeAddress, startServer } from "../../typescript/src/test_server.js";
+import { assertQuiet, browser, complete, rpc, sharedServer, type Watched, work } from "./support.js";
 
 const chromium = browser();
-let server: TestServer;
-
-before(async () => {
-  server = await startServer();
-});
-
-after(async () => {
-  await server.stop();
-});
+const server = sharedServer();
 
 const FILM = [
   { name: "voice", queue: "film" },
@@ -326,7 +318,9 @@ async function fillWide(address: string): Promise<{ name: string; text: string }
   await rpc(address, "PermitService/AcquirePermit", { claims: permits, holder: text.slice(0, 128), ttl: "600s" });
   await rpc(address, "JobService/SubmitJob", { jobId: name, kind: name, labels: { a: text }, stages });
   await rpc(address, "JobService/SubmitJob", { jobId: "held", kind: "film", stages: [{ name, queue: "wide" }] });
-  await rpc(address, "WorkerService/LeaseStages", { workerId: name, queues: ["wide"] });
+  for (const queue of ["wide", name]) {
+    await rpc(address, "WorkerService/LeaseStages", { workerId: name, queues: [queue] });
+  }
   const operations = [{ field: name.slice(0, 60), set: text }];
   await rpc(address, "RecordService/UpdateRecord", {
     collection: name,
@@ -351,7 +345,7 @@ test("no view scrolls sideways on a phone", async () => {
     [`#/jobs/${name}?stage=${name}`, `Stage ${name}`],
     ["#/queues", "Last renewal"],
     ["#/permits", name],
-    [`#/permits/${name}`, "Holders"],
+    [`#/permits/${name}`, "0 callers and 1 stage"],
     ["#/records", name],
     [`#/records/${name}?record=${name}`, `Record ${name}`],
     ["#/sessions", text],

@@ -4,6 +4,7 @@ import { after, before } from "node:test";
 import puppeteer, { type Browser, type Page } from "puppeteer-core";
 // @ts-expect-error: it is plain JavaScript without types.
 import { serve } from "../../serve.mjs";
+import { startServer, type TestServer, type TestServerOptions } from "../../typescript/src/test_server.js";
 
 const WAIT_MS = 30_000;
 
@@ -94,6 +95,31 @@ export function browser({ acceptInsecureCerts = false } = {}): {
       const contexts = running?.browserContexts() ?? [];
       await Promise.all(contexts.filter((context) => context.id !== undefined).map((context) => context.close()));
     },
+  };
+}
+
+/** A server for the tests of a file. `prepare` is called with its address before the first test. */
+export function sharedServer(
+  options: TestServerOptions = {},
+  prepare: (address: string) => Promise<void> = async () => {},
+): Pick<TestServer, "address" | "beside"> {
+  let running: TestServer | undefined;
+  const started = () => {
+    if (running === undefined) {
+      throw new Error("the server did not start");
+    }
+    return running;
+  };
+  before(async () => {
+    running = await startServer(options);
+    await prepare(running.address);
+  });
+  after(() => running?.stop());
+  return {
+    get address() {
+      return started().address;
+    },
+    beside: (others) => started().beside(others),
   };
 }
 

@@ -1,19 +1,11 @@
 // How the page is used in a real browser: idle, by keys, and with very much in it.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { startServer, type TestServer } from "../../typescript/src/test_server.js";
-import { assertQuiet, browser, rpc, type Watched } from "./support.js";
+import { test } from "node:test";
+import { startServer } from "../../typescript/src/test_server.js";
+import { assertQuiet, browser, rpc, sharedServer, type Watched } from "./support.js";
 
 const chromium = browser();
-let server: TestServer;
-
-before(async () => {
-  server = await startServer();
-});
-
-after(async () => {
-  await server.stop();
-});
+const server = sharedServer();
 
 test("an open page costs the server one watch at most", async () => {
   const { address } = server;

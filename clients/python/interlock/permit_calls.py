@@ -196,6 +196,17 @@ class PermitCalls(Connection):
             for resource in page.resources:
                 yield resource
 
+    async def list_waiters(self, name: str) -> AsyncIterator[permit_service_pb2.PermitWaiter]:
+        """Iterates over callers and stages that wait for a permit of a resource, page by page.
+
+        In order of priority, the highest first, then of time. Raises `NotFound` if the resource was never used and has
+        no rules.
+        """
+        request = permit_service_pb2.ListWaitersRequest(name=name, page_size=1_000)
+        async for page in self._pages(self.permits.ListWaiters, request):
+            for waiter in page.waiters:
+                yield waiter
+
     async def delete_resource(self, name: str, *, expected_version: int | None = None) -> None:
         """Deletes a resource that is not in use."""
         request = permit_service_pb2.DeleteResourceRequest(name=name, expected_version=expected_version)

@@ -111,6 +111,7 @@ class Client:
     set_policy = blocking(interlock.Client.set_policy)
     get_resource = blocking(interlock.Client.get_resource)
     list_resources = pages(interlock.Client.list_resources)
+    list_waiters = pages(interlock.Client.list_waiters)
     delete_resource = blocking(interlock.Client.delete_resource)
     watch_resource = watching(interlock.Client.watch_resource)
     reset_breaker = blocking(interlock.Client.reset_breaker)

@@ -244,12 +244,15 @@ async def test_whoever_stops_waiting_leaves_no_trace(
     client: Client, other: Client, doc: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = await other.acquire_permit(doc)
-    waits = asyncio.ensure_future(client.acquire_permit(doc, wait=60))
+    waits = asyncio.ensure_future(client.acquire_permit(doc, wait=60, holder="patient", priority=7))
     await until(other, doc, lambda it: it.waiter_count == 1)
+    listed = [(it.holder, it.priority, it.job_id) async for it in other.list_waiters(doc)]
+    assert listed == [("patient", 7, "")]
     waits.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waits
     await until(other, doc, lambda it: it.waiter_count == 0)
+    assert [it async for it in other.list_waiters(doc)] == []
     await other.release_permit(held.token)
     await soon(client._keeper.idle())
     assert is_free(await other.get_resource(doc))

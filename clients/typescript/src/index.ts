@@ -66,6 +66,7 @@ export {
 } from "./gen/interlock/v1/job_pb.js";
 export type { Queue } from "./gen/interlock/v1/job_service_pb.js";
 export { BreakerState, PermitBlockReason, type Resource } from "./gen/interlock/v1/permit_pb.js";
+export type { PermitWaiter } from "./gen/interlock/v1/permit_service_pb.js";
 export type { Collection } from "./gen/interlock/v1/record_service_pb.js";
 export type { HeldStage, WorkerLeases } from "./gen/interlock/v1/worker_service_pb.js";
 export { HeldPermit } from "./holding.js";

@@ -5,7 +5,12 @@ import { optionalDuration, toDuration, toInt64, waitMs } from "./documents.js";
 import { InterlockError, PermitDenied } from "./errors.js";
 import { FailureClass } from "./failures.js";
 import type { PermitOutcome, Resource } from "./gen/interlock/v1/permit_pb.js";
-import { AcquirePermitRequestSchema, PermitService, type PermitStatus } from "./gen/interlock/v1/permit_service_pb.js";
+import {
+  AcquirePermitRequestSchema,
+  PermitService,
+  type PermitStatus,
+  type PermitWaiter,
+} from "./gen/interlock/v1/permit_service_pb.js";
 import { HeldPermit, Keeper } from "./holding.js";
 import { callOptions, found } from "./job_calls.js";
 import { hostAndProcess } from "./node.js";
@@ -185,6 +190,18 @@ export class PermitCalls extends SessionCalls {
     const read = (pageToken: string) => this.call(rpc.listResources, { ...request, pageToken }, options);
     for await (const page of pages(read)) {
       yield* page.resources;
+    }
+  }
+
+  /**
+   * Iterates over callers and stages that wait for a permit of a resource, in order of priority, the highest first, then of
+   * time, page by page. @throws NotFound if the resource was never used and has no rules.
+   */
+  async *listWaiters(name: string, options: CallOptions = {}): AsyncGenerator<PermitWaiter, void> {
+    const request = { name, pageSize: 1_000 };
+    const read = (pageToken: string) => this.call(rpc.listWaiters, { ...request, pageToken }, options);
+    for await (const page of pages(read)) {
+      yield* page.waiters;
     }
   }
 

@@ -183,13 +183,19 @@ test("a wait that is given up leaves no permit behind", async () => {
   const doc = unique("doc");
   const controller = new AbortController();
   const waiting = await real.client.withPermit(doc, async () => {
-    const acquiring = real.client.acquirePermit(doc, { waitMs: 30_000, signal: controller.signal });
+    const options = { waitMs: 30_000, holder: "patient", signal: controller.signal };
+    const acquiring = real.client.acquirePermit(doc, options);
     acquiring.catch(() => {});
     for await (const { resource } of real.client.watchResource(doc)) {
       if (resource?.waiterCount === 1n) {
         break;
       }
     }
+    const listed = [];
+    for await (const { holder, jobId } of real.client.listWaiters(doc)) {
+      listed.push([holder, jobId]);
+    }
+    assert.deepEqual(listed, [["patient", ""]]);
     controller.abort();
     return { acquiring };
   });

@@ -3,4 +3,5 @@
 pub(super) mod load;
 pub mod queries;
 mod stored;
+pub mod waiters;
 pub(super) mod write;

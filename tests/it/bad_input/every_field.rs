@@ -261,6 +261,7 @@ pub fn good(scene: &Scene) -> BTreeMap<&'static str, Vec<u8>> {
         ("UpdateResource", request!(UpdateResourceRequest { name: "limit".into() })),
         ("GetResource", request!(GetResourceRequest { name: "limit".into() })),
         ("ListResources", Vec::new()),
+        ("ListWaiters", request!(ListWaitersRequest { name: "limit".into() })),
         ("DeleteResource", request!(DeleteResourceRequest { name: "limit".into() })),
         ("WatchResource", request!(WatchResourceRequest { name: "limit".into() })),
         ("ResetBreaker", request!(ResetBreakerRequest { name: "limit".into(), requester: "w".into() })),

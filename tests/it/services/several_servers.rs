@@ -44,6 +44,25 @@ async fn job_submitted_on_one_server_is_leased_on_another_and_completed_on_the_f
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn explanation_says_that_polls_at_other_servers_are_not_known() {
+    let a = Server::start().await;
+    let b = a.beside().await;
+    b.api.submit(new_job("film", vec![new_stage_after("cut", &[]), new_stage_after("mix", &["cut"])])).await;
+    let lease = b.api.lease("default").await;
+    b.api.complete(&lease, json!({})).await;
+    let headline =
+        async |api: &Api| ok(api.jobs().explain_job(proto::ExplainJobRequest { job_id: "film".into() }).await).headline;
+    assert!(headline(&b.api).await.contains("waits for a worker"));
+    eventually("A says that it sees no worker, and that there is B", async || {
+        let here = "no worker has polled queue \"default\" at this server since it started";
+        let there = "ago; polls at the other server are not known here.";
+        let headline = headline(&a.api).await;
+        (headline.contains(here) && headline.ends_with(there)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cancel_on_one_server_reaches_the_holder_on_another() {
     let a = Server::start().await;
     let b = a.beside().await;

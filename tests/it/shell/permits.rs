@@ -45,7 +45,17 @@ async fn a_permit_is_acquired_shown_renewed_and_released() {
 async fn a_waiting_caller_gets_the_permit_that_is_released() {
     let server = Server::start().await;
     let held = server.api.acquire("lock").await;
-    let waiting = Running::start(server.address, &["permit", "acquire", "lock", "--wait", "2m", "--output", "json"]);
+    let acquire =
+        ["permit", "acquire", "lock", "--wait", "2m", "--holder", "me", "--priority", "3", "--output", "json"];
+    let waiting = Running::start(server.address, &acquire);
+    eventually("it is listed", async || {
+        let list = run(server.address, &["permit", "waiters", "lock"]).await.ok();
+        let words: Vec<Vec<_>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+        (words.len() == 2 && words[1][..4] == ["me", "3", "EXCLUSIVE", "1"]).then_some(())
+    })
+    .await;
+    let list = run(server.address, &["permit", "waiters", "lock", "--output", "json"]).await.json();
+    assert_eq!((&list["waiters"][0]["holder"], &list["callerCount"]), (&"me".into(), &1.into()));
     server.api.waits_for("lock", 1).await;
     assert!(server.api.release(&held).await);
     let acquired = waiting.ended().await.json();

@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { epoch, explain } from "../api.js";
 import { Unauthenticated, Unavailable } from "../client/errors.js";
+import { readAfter } from "../logic/interval.js";
 import { namespace } from "../router.js";
 import { useValue } from "../value.js";
 
@@ -29,9 +30,13 @@ export function useTask(task: (signal: AbortSignal) => Promise<void>, inputs: re
   return fault;
 }
 
-/** Repeats a read until the signal is aborted, also while the server is away. Nothing is read in a hidden tab. */
+/**
+ * Repeats a read until the signal is aborted, also while the server is away. Nothing is read in a hidden tab, and what takes
+ * long is read less often.
+ */
 export async function everyFew(intervalMs: number, signal: AbortSignal, read: () => Promise<void>): Promise<void> {
   while (!signal.aborted) {
+    const begin = performance.now();
     try {
       await read();
     } catch (error) {
@@ -42,7 +47,7 @@ export async function everyFew(intervalMs: number, signal: AbortSignal, read: ()
         throw error;
       }
     }
-    await pause(intervalMs, signal);
+    await pause(readAfter(intervalMs, performance.now() - begin), signal);
   }
 }
 

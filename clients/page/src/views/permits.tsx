@@ -1,18 +1,17 @@
 // Resources: limits, holders, waiters and breakers.
 import { useMemo, useState } from "preact/hooks";
 import { call, openStream } from "../api.js";
-import { StageState } from "../client/gen/interlock/v1/job_pb.js";
 import { BreakerState, type PermitHolder, PermitMode, type Resource } from "../client/gen/interlock/v1/permit_pb.js";
 import { PermitService } from "../client/gen/interlock/v1/permit_service_pb.js";
 import { ResourceWatch } from "../client/resources.js";
 import { count, duration, durationMs, ms, words } from "../logic/format.js";
-import { ActiveJobs } from "../parts/active.js";
 import { ask } from "../parts/ask.js";
 import { Ago, Bar, Empty, Facts, Fault, Panel, State, Text } from "../parts/basics.js";
 import { everyFew, useTask } from "../parts/live.js";
 import { Table } from "../parts/table.js";
 import { href, namespace } from "../router.js";
 import { useFrames, useValue } from "../value.js";
+import { Waiters } from "./waiters.js";
 
 const READ_MS = 2_000;
 const PAGE = 200;
@@ -139,10 +138,7 @@ function Breaker({ resource }: { readonly resource: Resource }) {
 function ResourceView({ name }: { readonly name: string }) {
   const frames = useFrames();
   const place = useValue(namespace);
-  const held = useMemo(
-    () => ({ resource: undefined as Resource | undefined, isRead: false, active: new ActiveJobs() }),
-    [place, name],
-  );
+  const held = useMemo(() => ({ resource: undefined as Resource | undefined, isRead: false }), [place, name]);
   const fault = useTask(
     async (signal) => {
       const watch = new ResourceWatch(openStream(PermitService.method.watchResource, () => ({ name }), signal));
@@ -152,17 +148,6 @@ function ResourceView({ name }: { readonly name: string }) {
         frames();
       }
     },
-    [held],
-  );
-  useTask(
-    (signal) =>
-      everyFew(READ_MS, signal, async () => {
-        // Not known yet is read too, so that both come at once.
-        if (held.resource?.stagesWaiting !== false) {
-          await held.active.read(signal);
-          frames();
-        }
-      }),
     [held],
   );
   const { resource } = held;
@@ -186,7 +171,7 @@ function ResourceView({ name }: { readonly name: string }) {
             <Limits resource={resource} />
           </Panel>
           <Holders resource={resource} />
-          <Waiters resource={resource} active={held.active} />
+          <Waiters resource={resource} />
           <Changes resource={resource} />
         </>
       )}
@@ -315,46 +300,6 @@ function Holders({ resource }: { readonly resource: Resource }) {
           </tbody>
         </Table>
       )}
-    </Panel>
-  );
-}
-
-/** Stages that are shown. */
-const STAGES = 50;
-
-function Waiters({ resource, active }: { readonly resource: Resource; readonly active: ActiveJobs }) {
-  if (!resource.stagesWaiting && resource.waiterCount === 0n) {
-    return null;
-  }
-  const stages = resource.stagesWaiting
-    ? [...active.jobs.values()].flatMap(({ jobId, stages: all }) =>
-        all
-          .filter(
-            ({ state, permits }) => state === StageState.READY && permits.some((p) => p.resource === resource.name),
-          )
-          .map(({ name }) => ({ jobId, name })),
-      )
-    : [];
-  return (
-    <Panel title="Waiting">
-      {resource.waiterCount > 0n && (
-        <p>
-          {count(resource.waiterCount)} {resource.waiterCount === 1n ? "caller waits" : "callers wait"} in the queue.
-        </p>
-      )}
-      {resource.stagesWaiting && active.isPartial && (
-        <p class="dim">Stages of the 100 oldest jobs that have not ended; there are more jobs.</p>
-      )}
-      <ul>
-        {stages.slice(0, STAGES).map(({ jobId, name }) => (
-          <li key={`${jobId} ${name}`}>
-            <a href={href(["jobs", jobId], { stage: name })}>
-              <Text value={jobId} /> · <Text value={name} />
-            </a>
-          </li>
-        ))}
-      </ul>
-      {stages.length > STAGES && <p class="dim">and {count(stages.length - STAGES)} more stages</p>}
     </Panel>
   );
 }

@@ -1,5 +1,5 @@
 // Queues with their depth, and workers with what they hold.
-import { useMemo } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { call } from "../api.js";
 import { AdminService, type GetStatisticsResponse } from "../client/gen/interlock/v1/admin_service_pb.js";
 import { JobService, type Queue } from "../client/gen/interlock/v1/job_service_pb.js";
@@ -14,8 +14,9 @@ import { useFrames, useValue } from "../value.js";
 import { WorkersPanel } from "./workers.js";
 
 const READ_MS = 2_000;
-/** Queues and workers that are shown, and pages that are read for them. */
+/** Queues and workers that are shown, workers that are shown at first, and pages that are read for them. */
 const SHOWN = 200;
+const FIRST_WORKERS = 50;
 const PAGES = 5;
 
 interface Model {
@@ -27,6 +28,7 @@ interface Model {
 export function QueuesView() {
   const frames = useFrames();
   const place = useValue(namespace);
+  const [most, setMost] = useState(FIRST_WORKERS);
   const model = useMemo<Model>(() => ({ queues: undefined, workers: undefined, statistics: undefined }), [place]);
   const fault = useTask(
     (signal) =>
@@ -37,14 +39,14 @@ export function QueuesView() {
           return { items: page.queues, nextPageToken: page.nextPageToken };
         });
         frames();
-        model.workers = await listed(SHOWN, PAGES, async (pageToken) => {
-          const request = { pageSize: SHOWN, pageToken };
+        model.workers = await listed(most, PAGES, async (pageToken) => {
+          const request = { pageSize: most, pageToken };
           const page = await call(WorkerService.method.listWorkers, request, signal);
           return { items: page.workers, nextPageToken: page.nextPageToken };
         });
         frames();
       }),
-    [model],
+    [model, most],
   );
   // Figures of the server need a role of their own in some setups, and the queues do not need them.
   useTask(
@@ -108,7 +110,11 @@ export function QueuesView() {
           <Facts of={[["Workers' calls that wait for work", count(statistics.dispatcher?.waitingPolls ?? 0n)]]} />
         )}
       </Panel>
-      <WorkersPanel workers={workers} isRead={workers !== undefined || fault !== undefined} />
+      <WorkersPanel
+        workers={workers}
+        isRead={workers !== undefined || fault !== undefined}
+        more={most < SHOWN ? () => setMost(SHOWN) : undefined}
+      />
     </>
   );
 }

@@ -10,7 +10,7 @@ import { href } from "../router.js";
 const STAGES = 5;
 
 /** The workers that hold leases. `workers`: undefined until they have been read, or if they cannot be. */
-export function WorkersPanel({ workers, isRead }: WorkersProps) {
+export function WorkersPanel({ workers, isRead, more }: WorkersProps) {
   const all = workers?.items ?? [];
   // Then it is so for all of them.
   const isCapped = all.some((worker) => worker.leaseCountCapped);
@@ -18,7 +18,16 @@ export function WorkersPanel({ workers, isRead }: WorkersProps) {
     <Panel title="Workers">
       {workers === undefined && !isRead && <Empty>Reading workers …</Empty>}
       {workers !== undefined && all.length === 0 && <Empty>No worker holds a lease.</Empty>}
-      {workers?.isPartial && <p class="dim">The first {count(all.length)} workers; there are more.</p>}
+      {workers?.isPartial && (
+        <p class="dim">
+          The first {count(all.length)} workers; there are more.{" "}
+          {more !== undefined && (
+            <button type="button" class="link" onClick={more}>
+              Show more workers
+            </button>
+          )}
+        </p>
+      )}
       {isCapped && (
         <p class="dim">
           The namespace has more than 10,000 leases; the others, and workers that only hold these, are not here.
@@ -69,6 +78,8 @@ export function WorkersPanel({ workers, isRead }: WorkersProps) {
 interface WorkersProps {
   readonly workers: Listed<WorkerLeases> | undefined;
   readonly isRead: boolean;
+  /** Shows more workers. Undefined: no more can be shown. */
+  readonly more: (() => void) | undefined;
 }
 
 function Stages({ of: { stages, leaseCount } }: { readonly of: WorkerLeases }) {

@@ -16,7 +16,7 @@ const PERMITTED: &[(&str, &str)] = &[
     (
         "rswoa",
         "GetJob GetStage ListStages ListJobs WaitJob WatchJob WatchJobs ListJobEvents ListQueues ListWorkers ExplainJob GetRecord \
-         BatchGetRecords ListRecords ListCollections WatchRecords GetResource ListResources WatchResource GetSession ListSessions GetSegment QueryTimeline SearchSegments \
+         BatchGetRecords ListRecords ListCollections WatchRecords GetResource ListResources ListWaiters WatchResource GetSession ListSessions GetSegment QueryTimeline SearchSegments \
          GetSessionStatistics ExportTimeline WatchSession GetServerInfo ListNamespaces",
     ),
     ("sa", "SubmitJob BatchSubmitJobs"),
