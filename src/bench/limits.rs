@@ -19,7 +19,7 @@ use tower::{Layer, Service, service_fn};
 
 use super::address::{Address, KeyedChannel};
 use super::compare::Scene;
-use super::load::{Sample, apart, channels, micros};
+use super::load::{Sample, ThreadPriority, apart, channels, micros};
 use super::report::{Row, remark};
 use super::servers::Server;
 use crate::admission::{ClassRate, ClientRates, Methods, Peer, RateLimiter, Response, rate_limit};
@@ -42,7 +42,7 @@ const MIN_RUN: Duration = Duration::from_secs(10);
 /// Time from the beginning of a phase until bursts are used up: at twice its rate a client spends two seconds' worth of
 /// its rate in two seconds, and all its calls are accepted. Latencies are measured after it, when calls are refused.
 const SETTLED: Duration = Duration::from_secs(3);
-/// Number of connections of all clients.
+/// Number of connections of the busy clients; each of the others has one of its own.
 const CONNECTIONS: usize = 16;
 /// Number of calls that measure the cost of the layer.
 const COST_CALLS: u32 = 1_000_000;
@@ -76,7 +76,7 @@ pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
         (None, None) => anyhow::bail!("no database"),
     };
     let server = own.as_ref().unwrap_or(&scene.pair.ours);
-    let channels = channels(&server.address, CONNECTIONS * 64).await?;
+    let channel = channels(&server.address, 1).await?.remove(0);
     let names = |kind: &str, count: usize| -> Vec<String> {
         (0..count).map(|i| format!("{}-{kind}-{i}", scene.name)).collect()
     };
@@ -85,14 +85,17 @@ pub async fn limits(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let run = scene.settings.run.max(MIN_RUN);
     let (mut rows, mut quiet_p99) = (Vec::new(), None);
     for multiple in [0.95, 2.0] {
-        let (before, cpu_before) = (refusals(&channels[0]).await?, server.cpu_us());
-        let clients = busy.iter().map(|name| (name, f64::from(RATE) * multiple));
-        let (loud, well) =
-            futures::try_join!(phase(&channels, clients, run), honest_phase(&server.address, honest.clone(), run))?;
+        let (before, cpu_before) = (refusals(&channel).await?, server.cpu_us());
+        let of_busy = Clients { names: busy.clone(), rate: f64::from(RATE) * multiple, connections: CONNECTIONS };
+        let of_honest = Clients { names: honest.clone(), rate: HONEST_RATE, connections: HONEST };
+        let (loud, well) = futures::try_join!(
+            of_busy.run(&server.address, ThreadPriority::Low, run),
+            of_honest.run(&server.address, ThreadPriority::Usual, run)
+        )?;
         let row = report(multiple, &loud, &well);
         let outcomes = || loud.iter().chain(&well);
         let refused: usize = outcomes().map(|outcome| outcome.refused).sum();
-        let counted = refusals(&channels[0]).await? - before;
+        let counted = refusals(&channel).await? - before;
         anyhow::ensure!(
             i64::try_from(refused)? == counted,
             "{refused} calls were refused, and the server counted {counted}"
@@ -155,33 +158,38 @@ async fn refusals(channel: &KeyedChannel) -> anyhow::Result<i64> {
     Ok(limits.classes.iter().map(|class| class.refused).sum())
 }
 
-/// Runs all clients at their rates for `run`. Returns their results, in order.
-async fn phase(
-    channels: &[KeyedChannel],
-    clients: impl Iterator<Item = (&String, f64)>,
-    run: Duration,
-) -> anyhow::Result<Vec<Outcome>> {
-    let mut tasks = JoinSet::new();
-    for (i, (name, rate)) in clients.enumerate() {
-        let (channel, name) = (channels[i % channels.len()].clone(), name.clone());
-        tasks.spawn(async move { (i, client(channel, name, rate, i, run).await) });
-    }
-    let mut outcomes = Vec::new();
-    while let Some(outcome) = tasks.join_next().await {
-        outcomes.push(outcome.context("a client panicked")?);
-    }
-    outcomes.sort_by_key(|(i, _)| *i);
-    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+/// Clients of one rate.
+struct Clients {
+    /// Namespace of each.
+    names: Vec<String>,
+    /// Writes per second of each.
+    rate: f64,
+    /// Number of connections of all.
+    connections: usize,
 }
 
-/// Runs clients that stay below their rate, with connections of their own.
-async fn honest_phase(address: &Address, names: Vec<String>, run: Duration) -> anyhow::Result<Vec<Outcome>> {
-    let address = address.clone();
-    let clients = async move || {
-        let channels = channels(&address, HONEST * 64).await?;
-        phase(&channels, names.iter().map(|name| (name, HONEST_RATE)), run).await
-    };
-    apart("honest clients", clients)?.await.context("the honest clients panicked")?
+impl Clients {
+    /// Runs the clients for `run`, in a thread of their own. Returns their results, in order.
+    async fn run(self, address: &Address, priority: ThreadPriority, run: Duration) -> anyhow::Result<Vec<Outcome>> {
+        let address = address.clone();
+        let clients = async move || self.run_here(&address, run).await;
+        apart("clients", priority, clients)?.await.context("the clients panicked")?
+    }
+
+    async fn run_here(self, address: &Address, run: Duration) -> anyhow::Result<Vec<Outcome>> {
+        let channels = channels(address, self.connections * 64).await?;
+        let mut tasks = JoinSet::new();
+        for (i, name) in self.names.into_iter().enumerate() {
+            let (channel, rate) = (channels[i % channels.len()].clone(), self.rate);
+            tasks.spawn(async move { (i, client(channel, name, rate, i, run).await) });
+        }
+        let mut outcomes = Vec::new();
+        while let Some(outcome) = tasks.join_next().await {
+            outcomes.push(outcome.context("a client panicked")?);
+        }
+        outcomes.sort_by_key(|(i, _)| *i);
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    }
 }
 
 /// Runs one client in an open loop: it sends on schedule whether or not earlier calls were answered. Heartbeats run

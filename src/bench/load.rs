@@ -52,10 +52,24 @@ pub async fn channels(address: &Address, in_flight: usize) -> anyhow::Result<Vec
     Ok(channels)
 }
 
+/// CPU priority of a thread of clients.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ThreadPriority {
+    /// That of the server.
+    Usual,
+    /// Below the server and clients of usual priority. For load whose clients would be on other machines: what they need to send it must not
+    /// count as a delay of the server.
+    Low,
+}
+
+/// Niceness of threads of low priority, of at most 19.
+const LOW_NICENESS: i32 = 15;
+
 /// Runs clients in a thread and a runtime of their own, so that the latencies that they measure are those of the server and not of the load beside
 /// them. The receiver fails if they panic.
 pub fn apart<T, F>(
     name: &str,
+    priority: ThreadPriority,
     clients: impl FnOnce() -> F + Send + 'static,
 ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<T>>>
 where
@@ -65,7 +79,15 @@ where
     let (done, result) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let _gone = done.send(runtime.block_on(clients()));
+        // On Linux this is the niceness of the thread alone.
+        let outcome = match priority {
+            ThreadPriority::Usual => Ok(0),
+            ThreadPriority::Low => rustix::process::nice(LOW_NICENESS),
+        };
+        let _gone = done.send(match outcome {
+            Ok(_) => runtime.block_on(clients()),
+            Err(error) => Err(anyhow::Error::new(error).context("the priority of a thread cannot be lowered")),
+        });
     })?;
     Ok(result)
 }

@@ -14,7 +14,7 @@ use tonic::Code;
 
 use super::super::address::{Address, KeyedChannel};
 use super::super::encoded::EncodedRequest;
-use super::super::load::{Sample, apart, channels};
+use super::super::load::{Sample, ThreadPriority, apart, channels};
 use super::super::report::remark;
 use super::{Answered, PATIENCE, job, ms, sorted, submit};
 use crate::proto;
@@ -71,7 +71,9 @@ impl Bystanders {
         let (ready, started) = oneshot::channel();
         let (address, name, request) = (address.clone(), name.to_owned(), request.clone());
         let until = stop.clone();
-        let seen = apart("bystanders", async move || run(&address, &name, request, until, ready).await)?;
+        let seen = apart("bystanders", ThreadPriority::Usual, async move || {
+            run(&address, &name, request, until, ready).await
+        })?;
         if started.await.is_err() {
             seen.await.context("the bystanders panicked")??;
             anyhow::bail!("the bystanders stopped before they began");

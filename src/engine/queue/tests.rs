@@ -247,6 +247,15 @@ fn second_lane_takes_operations_of_many_rows_once_a_few_wait() {
 }
 
 #[test]
+fn server_with_one_core_has_one_lane_of_each_kind() {
+    let of = |kind: LaneKind, cores: usize| {
+        LaneId::ALL.into_iter().filter(|lane| lane.kind == kind && lane.runs_on(cores)).count()
+    };
+    assert!(LaneKind::ALL.into_iter().all(|kind| of(kind, 1) == 1));
+    assert_eq!(LaneKind::ALL.into_iter().map(|kind| of(kind, 2)).sum::<usize>(), LaneId::ALL.len());
+}
+
+#[test]
 fn operations_wait_for_the_kind_of_lane_that_they_belong_to() {
     let queue = Queue::new(1_000, 64 << 20);
     for pending in [update(0, 1), update(0, 2_000), large(1, 2 << 20), renewal(1), urgent(1)] {
