@@ -7,6 +7,7 @@ mod connection_shares;
 pub mod credentials;
 mod floods;
 mod rates;
+mod refusal_floods;
 mod shares;
 pub mod tls;
 mod wire;
