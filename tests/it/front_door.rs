@@ -9,5 +9,6 @@ mod floods;
 mod rates;
 mod refusal_floods;
 mod shares;
+mod slow_watches;
 pub mod tls;
 mod wire;
