@@ -25,6 +25,7 @@ mod figures;
 mod operation;
 pub mod proto;
 mod rpc;
+mod sending;
 pub mod server;
 mod spans;
 pub mod store;

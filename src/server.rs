@@ -138,6 +138,7 @@ pub async fn serve(
     };
     // Outside of all, so that the layers below see one kind of call.
     let stack = web::front(&web).layer(stack(&options, shutdown.clone(), routes.prepare()));
+    let stack = admission::bound_watches(Arc::clone(&options.statistics)).layer(stack);
     let stack = web::read_rest().layer(stack);
     let bounds = connection::ConnectionBounds::new(&options, shutdown.clone());
     if let Some(tls) = options.tls.clone() {

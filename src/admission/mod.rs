@@ -31,6 +31,7 @@ mod shed;
 mod statistics;
 mod streams;
 mod trace;
+mod unsent;
 
 use std::convert::Infallible;
 
@@ -61,6 +62,7 @@ pub use shed::{Overload, shed};
 pub use statistics::{BUCKETS, CODES, CallSnapshot, MethodSnapshot, Statistics, statistics};
 pub use streams::StreamLimits;
 pub use trace::{note_principal, trace_calls};
+pub use unsent::bound_watches;
 
 /// Response type of all layers. With one body type, every layer can build a response.
 pub type Response = http::Response<tonic::body::Body>;

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use crate::sending::ConnectionMemory;
+
 /// Resources taken by one connection. In the extensions of its requests.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionShare(pub(super) Arc<Taken>);
@@ -23,6 +25,8 @@ pub(super) struct Taken {
     pub(super) arriving: AtomicUsize,
     /// Bytes received of those calls.
     pub(super) arriving_bytes: AtomicUsize,
+    /// What its watches have loaded and it has not taken.
+    pub(super) memory: ConnectionMemory,
     /// Calls begun with a valid credential. Where none is required: all calls but those of methods that never need one.
     admitted: AtomicU64,
     /// True once one of them had a valid credential.

@@ -71,6 +71,11 @@ pub struct MethodSnapshot {
 }
 
 impl Statistics {
+    /// The method of a path.
+    pub(super) fn method(&self, path: &str) -> Method {
+        self.methods.find(path)
+    }
+
     /// Creates counters for these methods, all zero.
     pub fn new(methods: Methods) -> Statistics {
         let counters = methods.paths().iter().map(|_| Counters::default()).collect();

@@ -18,6 +18,7 @@ mod keepalive;
 mod open_watch;
 mod peers;
 mod shared_read;
+mod update_queue;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use follow::start_polls;
 pub use hub::{FeedSettings, Hub};
 pub use keepalive::KeepaliveTimer;
 use peers::Peers;
+pub use update_queue::{UpdateQueue, Weighed};
 
 /// The tasks of the feed.
 pub struct Feed {

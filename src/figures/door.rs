@@ -78,6 +78,15 @@ impl Closed {
 const CLOSED: &[&str] =
     &["server_full", "address_full", "handshakes_full", "handshake_failed", "silent", "idle", "flooded"];
 
+/// Figures of watches whose clients read slowly. Clones count the same.
+#[derive(Clone, Debug, Default)]
+pub struct UnreadFigures {
+    /// Bytes that were loaded for watches and not taken by their clients.
+    pub bytes: Gauge,
+    /// Number of watches that were closed because their clients read nothing and others waited for memory.
+    pub closed: Counter,
+}
+
 /// Figures of the front door.
 #[derive(Debug)]
 pub struct DoorFigures {
@@ -87,13 +96,21 @@ pub struct DoorFigures {
     pub connections: Gauge,
     /// Expiry of the server's certificate, in seconds since 1970. 0: there is none.
     pub certificate_expires: Gauge,
+    /// Watches whose clients read slowly.
+    pub unread: UnreadFigures,
 }
 
 impl Default for DoorFigures {
     fn default() -> Self {
         let refused = Labelled::new("reason", REASONS, Counter::default);
         let closed = Labelled::new("reason", CLOSED, Counter::default);
-        Self { refused, closed, connections: Gauge::default(), certificate_expires: Gauge::default() }
+        Self {
+            refused,
+            closed,
+            connections: Gauge::default(),
+            certificate_expires: Gauge::default(),
+            unread: UnreadFigures::default(),
+        }
     }
 }
 
@@ -118,6 +135,10 @@ impl DoorFigures {
             "Connections that the server closed before their client did, by reason",
             &self.closed,
         );
+        let help = "Bytes that were loaded for watches and not taken by their clients";
+        page.show("watch_unread_bytes", help, &self.unread.bytes);
+        let help = "Watches that were closed because their clients read nothing while others waited for memory";
+        page.show("watches_closed", help, &self.unread.closed);
         let expires = self.certificate_expires.clone();
         page.measure(move |samples| {
             let known = Some(expires.get()).filter(|expires| *expires > 0);

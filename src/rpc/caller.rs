@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::operation::overlay::Key;
 use crate::operation::return_current::{ReturnCurrent, Shown};
 use crate::operation::{Operation, Reply};
+use crate::sending::WatchMemory;
 
 /// What an answer needs to be made and to reach the caller before its deadline.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
@@ -40,6 +41,8 @@ pub struct Caller {
     pub deadline: Option<Instant>,
     /// Who asks, for the audit log.
     pub actor: Actor,
+    /// Memory of the call, if it is a watch.
+    pub memory: WatchMemory,
 }
 
 /// Answers a call of one namespace by `rpc`.
@@ -83,7 +86,8 @@ where
     F: Future<Output = Result<A>>,
 {
     let (deadline, actor) = (deadline(&request), actor(&request));
-    let caller = Caller { services: services.clone(), namespace, deadline, actor };
+    let memory = request.extensions().get::<WatchMemory>().cloned().unwrap_or_default();
+    let caller = Caller { services: services.clone(), namespace, deadline, actor, memory };
     Ok(Response::new(rpc(caller, request.into_inner()).await?))
 }
 

@@ -14,7 +14,9 @@ pub async fn watch_job(caller: Caller, request: proto::WatchJobRequest) -> Resul
     let named = steer::named_job(caller.namespace, &request.job_id)?;
     let from = steer::from_version(request.from_version)?;
     let services = &caller.services;
-    Ok(messages(JobWatcher::begin(&services.hub, &services.watch_store, named.key, named.job_id, from).await?))
+    Ok(messages(
+        JobWatcher::begin(&services.hub, &services.watch_store, named.key, named.job_id, from, caller.memory).await?,
+    ))
 }
 
 pub async fn watch_jobs(
@@ -23,7 +25,9 @@ pub async fn watch_jobs(
 ) -> Result<Messages<proto::WatchJobsResponse>> {
     let filter = filter::filter(&request.filter)?;
     let services = &caller.services;
-    Ok(messages(BoardWatcher::begin(&services.hub, &services.watch_store, caller.namespace, filter).await?))
+    Ok(messages(
+        BoardWatcher::begin(&services.hub, &services.watch_store, caller.namespace, filter, caller.memory).await?,
+    ))
 }
 
 impl MessageSource for JobWatcher {

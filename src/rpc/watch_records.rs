@@ -22,7 +22,8 @@ pub async fn watch_records(
 ) -> Result<Messages<proto::WatchRecordsResponse>> {
     let resumed = resume_points(caller.namespace, &request)?;
     let services = &caller.services;
-    Ok(messages(StateWatcher::<FollowedRecords>::begin(&services.hub, &services.watch_store, resumed).await?))
+    let memory = caller.memory;
+    Ok(messages(StateWatcher::<FollowedRecords>::begin(&services.hub, &services.watch_store, resumed, memory).await?))
 }
 
 fn resume_points(

@@ -27,7 +27,7 @@ pub async fn watch_resource(
     let key = ResourceKey::of(caller.namespace, &name);
     let services = caller.services.clone();
     let resumed = vec![(key, ResumePoint::default())];
-    let watcher = StateWatcher::begin(&services.hub, &services.watch_store, resumed).await?;
+    let watcher = StateWatcher::begin(&services.hub, &services.watch_store, resumed, caller.memory).await?;
     Ok(messages(ResourceWatch { services, watcher }))
 }
 

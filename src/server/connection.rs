@@ -44,8 +44,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// Flow-control window of a connection, for all its calls.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// Maximum number of bytes buffered for sending per call; beyond it the stream waits.
-const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// Maximum number of bytes buffered for sending per call that the client's window would take; beyond it the stream waits. Of a client that does not
+/// read its socket each call holds as much, so it is little: four frames, which keep a connection busy.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Maximum size of the metadata of a call: keys, tokens and trace ids are short.
 const HEADER_LIMIT_BYTES: u32 = 16 << 10;
 /// Time for calls to end after a connection has reached its maximum age.

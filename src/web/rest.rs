@@ -1,50 +1,74 @@
-//! Requests over HTTP/1 that are answered before their body was read, as all that are refused: the rest of the body is read and dropped first. If the
-//! connection were closed over it, the client would find it broken in the midst of what it sends, and never see the answer.
+//! The rest of request bodies that are dropped before their end, as those of all refused calls are: it is read and discarded.
 //!
-//! Over HTTP/2 nothing is needed: a stream ends by itself.
+//! - HTTP/1: before the response. If the connection were closed instead, the client would find it broken while it sends, and never see the response.
+//! - HTTP/2: beside the response. Otherwise the stream is reset, and small DATA frames that arrive later use up a budget of h2 (0.4.20) that nothing
+//!   refills: after some thousand refused calls GOAWAY (ENHANCE_YOUR_CALM, `too_many_data_frames`) ends the connection with all its watches.
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use futures::future::{BoxFuture, Either};
 use http::{HeaderValue, Request, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
 use tower::Service;
 use tower::layer::{LayerFn, layer_fn};
 
 use crate::admission::{MESSAGE_LIMIT_BYTES, Response};
 
-/// Bytes that are dropped, at most: more than any message that could be served. Beyond it the connection ends.
+/// Bytes of HTTP/1 that are discarded, at most: more than any message that could be served. Beyond it the connection ends.
 const REST_BYTES: usize = 2 * MESSAGE_LIMIT_BYTES as usize;
 /// Time in which they have to arrive.
 const REST_TIME: Duration = Duration::from_secs(1);
+/// Bytes of HTTP/2 that are discarded, at most. Beyond it the stream is reset, which stops a large upload; its DATA frames are large too.
+const STREAM_REST_BYTES: usize = 64 << 10;
+/// Time in which they have to arrive: that of a message.
+const STREAM_REST_TIME: Duration = Duration::from_secs(10);
+/// Bodies of HTTP/2 that are discarded at once, at most. Beyond it streams are reset. A body takes some hundred bytes here, for a round trip at most
+/// unless its client never ends it.
+const DISCARDED_AT_ONCE: usize = 4_096;
 
-/// Reads what a service leaves of the bodies of HTTP/1.
+/// Reads what a service leaves of the bodies of requests.
 pub fn read_rest<S>() -> LayerFn<impl Fn(S) -> ReadRest<S> + Clone> {
-    layer_fn(|inner| ReadRest { inner })
+    // One count for all clones of the service: each connection has its own clone.
+    let places = Arc::new(Semaphore::new(DISCARDED_AT_ONCE));
+    layer_fn(move |inner| ReadRest { inner, places: Arc::clone(&places) })
 }
 
 /// The service that [`read_rest()`] puts around another.
 #[derive(Debug, Clone)]
 pub struct ReadRest<S> {
     inner: S,
+    /// Places of bodies of HTTP/2 that are discarded.
+    places: Arc<Semaphore>,
 }
 
-/// The body of a request. Dropped before its end, it is given back to the layer.
-pub struct Lent<B: Unpin> {
+/// The body of a request. If it is dropped before its end, its rest is read.
+pub struct Lent<B: Body<Data = Bytes> + Unpin + Send + 'static> {
+    /// None: it has ended.
     body: Option<B>,
-    /// None: the request is of HTTP/2.
-    giver: Option<oneshot::Sender<B>>,
+    /// None: the rest is not read.
+    rest: Option<Rest<B>>,
     /// Whether nothing may be read unless the service below has begun to: then the client waits for the leave to send.
     asks_first: bool,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Lent<B> {
+/// Where the rest of a body is read.
+enum Rest<B> {
+    /// HTTP/1: in the layer, which gets the body back.
+    BeforeResponse(oneshot::Sender<B>),
+    /// HTTP/2: in a task with one of these places.
+    BesideResponse(Arc<Semaphore>),
+}
+
+impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Body for Lent<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -68,10 +92,15 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Lent<B> {
     }
 }
 
-impl<B: Unpin> Drop for Lent<B> {
+impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Drop for Lent<B> {
     fn drop(&mut self) {
-        if let (Some(body), Some(giver), false) = (self.body.take(), self.giver.take(), self.asks_first) {
-            let _gone = giver.send(body);
+        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        match self.rest.take() {
+            Some(Rest::BeforeResponse(giver)) if !self.asks_first => {
+                let _gone = giver.send(body);
+            }
+            Some(Rest::BesideResponse(places)) => discard(body, places),
+            Some(Rest::BeforeResponse(_)) | None => {}
         }
     }
 }
@@ -79,7 +108,7 @@ impl<B: Unpin> Drop for Lent<B> {
 impl<S, B> Service<Request<B>> for ReadRest<S>
 where
     S: Service<Request<Lent<B>>, Response = Response, Error = Infallible, Future: Send + Unpin + 'static>,
-    B: Body<Data = Bytes> + Unpin + Send + 'static,
+    B: Body<Data = Bytes, Error: Send> + Unpin + Send + 'static,
 {
     type Response = Response;
     type Error = Infallible;
@@ -91,12 +120,13 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if request.version() >= Version::HTTP_2 || request.body().is_end_stream() {
-            let whole = |body| Lent { body: Some(body), giver: None, asks_first: false };
-            return Either::Left(self.inner.call(request.map(whole)));
+            let rest = Rest::BesideResponse(Arc::clone(&self.places));
+            let lent = |body| Lent { body: Some(body), rest: Some(rest), asks_first: false };
+            return Either::Left(self.inner.call(request.map(lent)));
         }
         let (giver, rest) = oneshot::channel();
         let asks_first = request.headers().contains_key(header::EXPECT);
-        let lent = |body| Lent { body: Some(body), giver: Some(giver), asks_first };
+        let lent = |body| Lent { body: Some(body), rest: Some(Rest::BeforeResponse(giver)), asks_first };
         let call = self.inner.call(request.map(lent));
         Either::Right(Box::pin(answer(call, rest)))
     }
@@ -110,16 +140,28 @@ async fn answer<B: Body<Data = Bytes> + Unpin>(
     let mut response = call.await?;
     // A service that goes on reading while it answers still has it.
     if let Ok(body) = rest.try_recv()
-        && tokio::time::timeout(REST_TIME, drop_rest(body)).await != Ok(true)
+        && tokio::time::timeout(REST_TIME, drop_rest(body, REST_BYTES)).await != Ok(true)
     {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
 
-/// Reads a body to its end. False: it is too long, or broke off.
-async fn drop_rest(mut body: impl Body<Data = Bytes> + Unpin) -> bool {
-    let mut left = REST_BYTES;
+/// Reads the rest of a body of HTTP/2: at once if it is there, as most is, else in a task.
+fn discard(body: impl Body<Data = Bytes> + Unpin + Send + 'static, places: Arc<Semaphore>) {
+    let mut reading = Box::pin(drop_rest(body, STREAM_REST_BYTES));
+    if (&mut reading).now_or_never().is_some() {
+        return;
+    }
+    let (Ok(place), Ok(runtime)) = (places.try_acquire_owned(), Handle::try_current()) else { return };
+    runtime.spawn(async move {
+        let _ended = tokio::time::timeout(STREAM_REST_TIME, reading).await;
+        drop(place);
+    });
+}
+
+/// Reads a body to its end. False: it has more than `left` bytes, or broke off.
+async fn drop_rest(mut body: impl Body<Data = Bytes> + Unpin, mut left: usize) -> bool {
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return false };
         match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {

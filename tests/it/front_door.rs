@@ -7,6 +7,8 @@ mod connection_shares;
 pub mod credentials;
 mod floods;
 mod rates;
+mod refusal_floods;
 mod shares;
+mod slow_watches;
 pub mod tls;
 mod wire;

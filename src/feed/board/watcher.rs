@@ -19,6 +19,8 @@ use crate::feed::job::topic::StepsAfter;
 use crate::feed::keepalive::KeepaliveTimer;
 use crate::feed::open_watch::OpenWatch;
 use crate::feed::shared_read::read_in_task;
+use crate::feed::update_queue::{UpdateQueue, Weighed};
+use crate::sending::{READ_BYTES, WatchMemory};
 use crate::store::Store;
 
 /// Number of jobs in one read of those that no longer match.
@@ -64,7 +66,7 @@ pub struct BoardWatcher {
     watched: HashMap<JobKey, WatchedJob>,
     /// Changes that were taken from the board and are not sent yet.
     changed: VecDeque<(JobKey, Option<Arc<Job>>)>,
-    queued: VecDeque<BoardUpdate>,
+    queued: UpdateQueue<BoardUpdate>,
     keepalive: KeepaliveTimer,
     _open: OpenWatch,
 }
@@ -74,7 +76,13 @@ impl BoardWatcher {
     ///
     /// # Errors
     /// If more than [`MAX_JOBS`] match, or the database does not answer.
-    pub async fn begin(hub: &Arc<Hub>, store: &Store, namespace: NamespaceId, filter: JobFilter) -> Result<Self> {
+    pub async fn begin(
+        hub: &Arc<Hub>,
+        store: &Store,
+        namespace: NamespaceId,
+        filter: JobFilter,
+        memory: WatchMemory,
+    ) -> Result<Self> {
         // Before the list is read, so that no commit after it is missed.
         let board = hub.boards.add(namespace);
         let mut watcher = Self {
@@ -85,10 +93,11 @@ impl BoardWatcher {
             board,
             watched: HashMap::default(),
             changed: VecDeque::new(),
-            queued: VecDeque::new(),
+            queued: UpdateQueue::new(memory),
             keepalive: KeepaliveTimer::new(hub.settings.keepalive),
             _open: OpenWatch::begin(hub),
         };
+        watcher.queued.reserve(READ_BYTES).await;
         let matching = hub.matching.jobs(store, namespace, &watcher.filter).await?;
         let count = matching.len();
         for job in matching.values() {
@@ -104,7 +113,7 @@ impl BoardWatcher {
     /// If more than [`MAX_JOBS`] match by now, or steps have to be read and the database does not answer.
     pub async fn next(&mut self) -> Result<BoardUpdate> {
         loop {
-            if let Some(update) = self.queued.pop_front() {
+            if let Some(update) = self.queued.take() {
                 self.keepalive.reset();
                 return Ok(update);
             }
@@ -198,6 +207,7 @@ impl BoardWatcher {
                 return Ok(false);
             }
             StepsAfter::Older | StepsAfter::Nothing => {
+                self.queued.reserve(READ_BYTES).await;
                 let page = watched.follower.page(&self.store, watched.cursor).await?;
                 let Some(page) = page.filter(|page| page.job.revision > watched.cursor) else { return Ok(false) };
                 if page.gap_after(watched.cursor).is_some() {
@@ -217,5 +227,15 @@ impl BoardWatcher {
             self.hub.figures.steps_sent.inc();
         }
         Ok(watched.cursor < job.revision)
+    }
+}
+
+impl Weighed for BoardUpdate {
+    fn weight_bytes(&self) -> usize {
+        match self {
+            Self::Job(job) => job.weight_bytes(),
+            Self::Step(step) => step.weight_bytes(),
+            Self::Removal { .. } | Self::CaughtUp(_) | Self::Keepalive => 0,
+        }
     }
 }

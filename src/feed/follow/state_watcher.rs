@@ -1,7 +1,7 @@
 //! One watch of keyed state: the states as they are, then their newest versions. Versions between two updates may be left out; the last one
 //! never is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::HashSet;
@@ -10,12 +10,18 @@ use tokio::time::sleep;
 use super::followers::{Followers, Following};
 use super::kinds::OfferedKind;
 use super::{FollowedKind, StateKey, StateRead, StateVersion};
+use crate::domain::aggregate::Aggregate as _;
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::feed::hub::Hub;
 use crate::feed::keepalive::KeepaliveTimer;
 use crate::feed::open_watch::OpenWatch;
+use crate::feed::update_queue::{UpdateQueue, Weighed};
+use crate::sending::{READ_BYTES, WatchMemory};
 use crate::store::Store;
+
+/// Maximum number of keys in one read.
+const KEYS_PER_READ: usize = 10;
 
 /// Where a watch of one key goes on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,9 +65,10 @@ pub enum StateUpdate<K: FollowedKind> {
 pub struct StateWatcher<K: FollowedKind> {
     store: Store,
     following: Following<K>,
-    keys: Vec<StateKey<K>>,
+    /// Keys that have to be read.
+    unread: Vec<StateKey<K>>,
     sent: HashMap<StateKey<K>, LastSent<K>>,
-    queued: VecDeque<StateUpdate<K>>,
+    queued: UpdateQueue<StateUpdate<K>>,
     keepalive: KeepaliveTimer,
     _open: OpenWatch,
 }
@@ -71,11 +78,16 @@ impl<K: FollowedKind> StateWatcher<K> {
     ///
     /// # Errors
     /// If the database does not answer.
-    pub async fn begin(hub: &Arc<Hub>, store: &Store, resumed: Vec<(StateKey<K>, ResumePoint)>) -> Result<Self>
+    pub async fn begin(
+        hub: &Arc<Hub>,
+        store: &Store,
+        resumed: Vec<(StateKey<K>, ResumePoint)>,
+        memory: WatchMemory,
+    ) -> Result<Self>
     where
         K: OfferedKind,
     {
-        Self::begin_among(K::followers(&hub.followers), hub, store, resumed).await
+        Self::begin_among(K::followers(&hub.followers), hub, store, resumed, memory).await
     }
 
     pub(super) async fn begin_among(
@@ -83,19 +95,20 @@ impl<K: FollowedKind> StateWatcher<K> {
         hub: &Arc<Hub>,
         store: &Store,
         resumed: Vec<(StateKey<K>, ResumePoint)>,
+        memory: WatchMemory,
     ) -> Result<Self> {
         let keys: Vec<StateKey<K>> = resumed.iter().map(|(key, _)| key.clone()).collect();
         let mut watcher = Self {
             store: store.clone(),
             // Before the read, so that no commit after it is missed.
             following: followers.follow(keys.clone()),
-            keys,
+            unread: keys,
             sent: resumed.into_iter().map(|(key, from)| (key, LastSent::Nothing(from))).collect(),
-            queued: VecDeque::new(),
+            queued: UpdateQueue::new(memory),
             keepalive: KeepaliveTimer::new(hub.settings.keepalive),
             _open: OpenWatch::begin(hub),
         };
-        watcher.read(watcher.keys.clone()).await?;
+        watcher.read_page().await?;
         Ok(watcher)
     }
 
@@ -105,9 +118,13 @@ impl<K: FollowedKind> StateWatcher<K> {
     /// If the database has to be read and does not answer.
     pub async fn next(&mut self) -> Result<StateUpdate<K>> {
         loop {
-            if let Some(update) = self.queued.pop_front() {
+            if let Some(update) = self.queued.take() {
                 self.keepalive.reset();
                 return Ok(update);
+            }
+            if !self.unread.is_empty() {
+                self.read_page().await?;
+                continue;
             }
             tokio::select! {
                 biased;
@@ -123,18 +140,23 @@ impl<K: FollowedKind> StateWatcher<K> {
             sleep(K::PACE).await;
             changed.extend(self.following.take_changed());
         }
-        let mut unknown = Vec::new();
+        // The states are not held while this waits for memory: they may be replaced meanwhile.
+        let weight = |key| self.following.newest(key).map_or(0, |state| state.weight_bytes());
+        self.queued.reserve(changed.iter().map(weight).sum()).await;
         for key in changed {
             match self.following.newest(&key) {
                 Some(state) if self.is_of_sent(&key, &state) => self.queue(&key, state),
                 // Deleted, created, or not held here.
-                Some(_) | None => unknown.push(key),
+                Some(_) | None => self.unread.push(key),
             }
         }
-        if unknown.is_empty() { Ok(()) } else { self.read(unknown).await }
+        Ok(())
     }
 
-    async fn read(&mut self, keys: Vec<StateKey<K>>) -> Result<()> {
+    /// Reads some of the keys that have to be read.
+    async fn read_page(&mut self) -> Result<()> {
+        let keys: Vec<StateKey<K>> = self.unread.drain(..self.unread.len().min(KEYS_PER_READ)).collect();
+        self.queued.reserve(READ_BYTES).await;
         let version = |key: &StateKey<K>| match self.sent.get(key) {
             Some(LastSent::Version(version, _)) => *version,
             Some(LastSent::Nothing(_) | LastSent::Absence) | None => StateVersion::NONE,
@@ -185,6 +207,15 @@ impl<K: FollowedKind> StateWatcher<K> {
             None => 0,
         };
         self.queued.push_back(StateUpdate::Absent { key, previous_version });
+    }
+}
+
+impl<K: FollowedKind> Weighed for StateUpdate<K> {
+    fn weight_bytes(&self) -> usize {
+        match self {
+            Self::New(state) | Self::Changed { state, .. } => state.weight_bytes(),
+            Self::Absent { .. } | Self::Keepalive => 0,
+        }
     }
 }
 

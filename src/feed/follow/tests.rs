@@ -14,6 +14,7 @@ use super::*;
 use crate::config::Config;
 use crate::domain::id::NamespaceId;
 use crate::feed::Hub;
+use crate::sending::WatchMemory;
 use crate::store::connection::Target;
 
 const KEYS: usize = 2;
@@ -210,7 +211,9 @@ impl Reader {
             create_time: sent.map(|sent| sent.create_time),
         };
         let resumed = (0..KEYS).map(|id| (scene.key(id), point(sent[id]))).collect();
-        let watcher = StateWatcher::begin_among(&scene.followers, &scene.hub, &scene.store, resumed).await;
+        let watcher =
+            StateWatcher::begin_among(&scene.followers, &scene.hub, &scene.store, resumed, WatchMemory::default())
+                .await;
         Self { watcher: watcher.expect("no failure"), sent }
     }
 

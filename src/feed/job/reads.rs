@@ -26,6 +26,15 @@ impl JobSnapshot {
     pub fn new(job: Arc<Job>, documents: JobDocuments) -> Self {
         Self { job, documents, encoded: SharedEncoding::default() }
     }
+
+    /// Approximate size in memory.
+    pub fn weight_bytes(&self) -> usize {
+        let JobDocuments { payload, result, artifacts, context } = &self.documents;
+        let documents = payload.iter().chain(result).chain(artifacts.values()).map(|document| document.len());
+        self.job.weight_bytes()
+            + documents.sum::<usize>()
+            + context.as_ref().map_or(0, |context| context.weight_bytes())
+    }
 }
 
 /// Steps that were read from the database, for watches that are behind the log of a topic.

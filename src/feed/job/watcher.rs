@@ -1,6 +1,5 @@
 //! One watch of a job: a snapshot, or the steps since the revision that it resumes from; then every step up to the end of the job.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +15,8 @@ use crate::error::{Error, Result};
 use crate::feed::hub::Hub;
 use crate::feed::keepalive::KeepaliveTimer;
 use crate::feed::open_watch::OpenWatch;
+use crate::feed::update_queue::{UpdateQueue, Weighed};
+use crate::sending::{READ_BYTES, WatchMemory};
 use crate::store::Store;
 
 /// An update of a watch of one job.
@@ -42,7 +43,7 @@ pub struct JobWatcher {
     cursor: i64,
     /// Create time of the job. None: the job was not read yet.
     create_time: Option<Timestamp>,
-    queued: VecDeque<JobUpdate>,
+    queued: UpdateQueue<JobUpdate>,
     keepalive: KeepaliveTimer,
     is_over: bool,
     began: Instant,
@@ -54,7 +55,14 @@ impl JobWatcher {
     ///
     /// # Errors
     /// If there is no such job, its revision is lower, or the database does not answer.
-    pub async fn begin(hub: &Arc<Hub>, store: &Store, key: JobKey, job_id: Name, from: i64) -> Result<Self> {
+    pub async fn begin(
+        hub: &Arc<Hub>,
+        store: &Store,
+        key: JobKey,
+        job_id: Name,
+        from: i64,
+        memory: WatchMemory,
+    ) -> Result<Self> {
         // Before the first read, so that no commit after it is missed.
         let follower = TopicFollower::begin(hub, key);
         let mut watcher = Self {
@@ -64,7 +72,7 @@ impl JobWatcher {
             follower,
             cursor: from,
             create_time: None,
-            queued: VecDeque::new(),
+            queued: UpdateQueue::new(memory),
             keepalive: KeepaliveTimer::new(hub.settings.keepalive),
             is_over: false,
             began: Instant::now(),
@@ -84,7 +92,7 @@ impl JobWatcher {
     /// If the job was deleted, or steps have to be read and the database does not answer.
     pub async fn next(&mut self) -> Result<Option<JobUpdate>> {
         loop {
-            if let Some(update) = self.queued.pop_front() {
+            if let Some(update) = self.queued.take() {
                 self.keepalive.reset();
                 return Ok(Some(update));
             }
@@ -93,6 +101,7 @@ impl JobWatcher {
             }
             match self.follower.topic.after(self.cursor, self.hub.settings.conflate) {
                 StepsAfter::Steps(steps) => {
+                    self.queued.reserve(steps.iter().map(|step| step.weight_bytes()).sum()).await;
                     self.note_lag(&steps);
                     self.queue_steps(&steps);
                 }
@@ -134,6 +143,7 @@ impl JobWatcher {
     }
 
     async fn queue_snapshot(&mut self) -> Result<()> {
+        self.queued.reserve(READ_BYTES).await;
         let snapshot = self.follower.snapshot(&self.store).await?.ok_or_else(|| self.missing())?;
         self.check_same(&snapshot.job)?;
         self.cursor = snapshot.job.revision;
@@ -144,6 +154,7 @@ impl JobWatcher {
     }
 
     async fn catch_up(&mut self, at_first: bool) -> Result<()> {
+        self.queued.reserve(READ_BYTES).await;
         let page = self.follower.page(&self.store, self.cursor).await?.ok_or_else(|| self.missing())?;
         self.check_same(&page.job)?;
         if page.job.revision < self.cursor {
@@ -170,5 +181,15 @@ impl JobWatcher {
 
     fn missing(&self) -> Error {
         Refusal::JobNotFound { job_id: self.job_id.to_string() }.into()
+    }
+}
+
+impl Weighed for JobUpdate {
+    fn weight_bytes(&self) -> usize {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.weight_bytes(),
+            Self::Step(step) => step.weight_bytes(),
+            Self::Gap { .. } | Self::Keepalive(_) => 0,
+        }
     }
 }

@@ -4,24 +4,29 @@
 //! A segment that changes again moves behind the position, so that none is left out; of two states of a segment only the newer one can be left. The last
 //! changes come with the session from memory; what is older is read in pages.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+
+use prost::Message as _;
 
 use crate::domain::session::segment::Segment;
 use crate::domain::session::{Session, SessionKey, SessionState};
 use crate::domain::time::Timestamp;
 use crate::error::Result;
 use crate::feed::follow::{FollowedSessions, ResumePoint, StateUpdate, StateWatcher};
+use crate::feed::{UpdateQueue, Weighed};
 use crate::proto;
 use crate::proto::watch_session_response::Update;
 use crate::rpc::caller::Caller;
 use crate::rpc::convert::path::Path;
 use crate::rpc::convert::{segment, session, time};
-use crate::rpc::limits::REPLY_BYTES;
 use crate::rpc::page::Budget;
 use crate::rpc::streams::{MessageSource, Messages, messages};
+use crate::sending::{READ_BYTES, WatchMemory};
 use crate::store::Store;
 use crate::store::session::ChangedSegments;
+
+/// Size up to which a message is filled with segments. A client that does not read holds up to three of them.
+const MESSAGE_BYTES: usize = 64 * 1024;
 
 /// How far a stream has come in the changes of a session.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +62,7 @@ struct SessionWatch {
     newest: Option<Arc<Session>>,
     /// The session as it was sent last. None: it was not.
     sent: Option<Arc<Session>>,
-    queued: VecDeque<Update>,
+    queued: UpdateQueue<Update>,
 }
 
 pub async fn watch_session(
@@ -77,14 +82,23 @@ pub async fn watch_session(
         store: services.watch_store.clone(),
         key: named.key,
         session_id: named.session_id.to_string(),
-        watcher: StateWatcher::begin(&services.hub, &services.watch_store, resumed).await?,
+        watcher: StateWatcher::begin(&services.hub, &services.watch_store, resumed, WatchMemory::default()).await?,
         position: Position::after(request.from_version),
         sent_version: request.from_version,
         created,
         newest: None,
         sent: None,
-        queued: VecDeque::new(),
+        queued: UpdateQueue::new(caller.memory),
     }))
+}
+
+impl Weighed for Update {
+    fn weight_bytes(&self) -> usize {
+        match self {
+            Self::Changes(changes) => changes.encoded_len(),
+            Self::Session(_) | Self::Removal(_) | Self::Reset(_) | Self::Keepalive(_) => 0,
+        }
+    }
 }
 
 impl MessageSource for SessionWatch {
@@ -92,7 +106,7 @@ impl MessageSource for SessionWatch {
 
     async fn next(&mut self) -> Result<Option<Self::Message>> {
         loop {
-            if let Some(update) = self.queued.pop_front() {
+            if let Some(update) = self.queued.take() {
                 return Ok(Some(proto::WatchSessionResponse { update: Some(update) }));
             }
             if self.sent.as_ref().is_some_and(|sent| sent.state == SessionState::Ended) {
@@ -159,6 +173,7 @@ impl SessionWatch {
             let remembered = newest.recent.after(self.position.complete());
             match remembered.filter(|_| self.position.arrival == i64::MAX) {
                 Some(changed) => {
+                    self.queued.reserve(changed.iter().map(|segment| segment.weight_bytes()).sum()).await;
                     self.position = Position::after(newest.version);
                     self.send_changes(changed.iter().map(|segment| &**segment))?;
                 }
@@ -176,6 +191,7 @@ impl SessionWatch {
     /// Reads the next page of changes.
     async fn read(&mut self) -> Result<()> {
         let Position { version, arrival } = self.position;
+        self.queued.reserve(READ_BYTES).await;
         let Some(read) = self.store.segments_after(self.key, version, arrival).await? else {
             // It was deleted, which the watcher finds too.
             self.newest = None;
@@ -199,7 +215,7 @@ impl SessionWatch {
 
     /// Queues messages with changed segments. The last one has the version of the position.
     fn send_changes<'s>(&mut self, segments: impl Iterator<Item = &'s Segment>) -> Result<()> {
-        let mut budget = Budget::new(REPLY_BYTES);
+        let mut budget = Budget::new(MESSAGE_BYTES);
         let mut changes = proto::SegmentChanges::default();
         for changed in segments {
             if changed.is_deleted() {
@@ -210,7 +226,7 @@ impl SessionWatch {
             if !budget.takes(&message) {
                 // Everything before this version has been sent.
                 self.queue(std::mem::take(&mut changes), changed.version - 1);
-                budget = Budget::new(REPLY_BYTES);
+                budget = Budget::new(MESSAGE_BYTES);
                 let _first = budget.takes(&message);
             }
             changes.segments.push(message);

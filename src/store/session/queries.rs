@@ -17,8 +17,8 @@ use crate::store::{Store, load};
 
 /// Segments of one read for a watch, at most.
 const SEGMENTS_PER_READ: i64 = 500;
-/// Size from which on such a read ends, in bytes. With one more segment it is below what a response may have.
-const BYTES_PER_READ: i64 = 2 << 20;
+/// Size from which on such a read ends, in bytes: all of it is in memory until the client of the watch has taken it.
+const BYTES_PER_READ: i64 = 256 << 10;
 
 /// Segments of a session that changed after a version.
 pub struct ChangedSegments {

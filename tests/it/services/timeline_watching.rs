@@ -94,8 +94,8 @@ async fn large_session_is_sent_in_pages_that_can_be_resumed() {
     while seen.len() < 1_350 || from_version < 3 {
         let mut watch = SessionWatch::begin(api, from_version).await;
         watch.session().await;
-        // Two messages of each stream.
-        for _ in 0..2 {
+        // More messages of each stream than a version has.
+        for _ in 0..50 {
             if from_version == 3 {
                 break;
             }
