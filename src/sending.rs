@@ -6,7 +6,7 @@
 //! **Invariants.**
 //! - A watch reserves before it loads, and waits while its connection has its share of the budget. Its share is what is still free for all others
 //!   (dynamic thresholds, Choudhury and Hahne 1998). Only a watch that holds nothing waits, so no two wait for each other.
-//! - What a load takes beyond its reservation is charged afterwards, even beyond the budget. Reads are few at once, so that is little.
+//! - What a load takes beyond its reservation is charged afterwards, even beyond the budget.
 //! - While a watch waits, watches whose client has taken nothing for [`STUCK_LIMIT`] are closed, with all they hold.
 
 use std::collections::BTreeMap;

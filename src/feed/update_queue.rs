@@ -25,6 +25,11 @@ impl<U: Weighed> UpdateQueue<U> {
         Self { updates: VecDeque::new(), bytes: 0, charged: Some(0), memory }
     }
 
+    /// Approximate size of the updates.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Waits for memory for a load; see [`WatchMemory::reserve`]. The reservation ends with [`Self::take`].
     pub async fn reserve(&mut self, bytes: usize) {
         if bytes > SMALL_BYTES {

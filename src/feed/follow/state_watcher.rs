@@ -17,11 +17,15 @@ use crate::feed::hub::Hub;
 use crate::feed::keepalive::KeepaliveTimer;
 use crate::feed::open_watch::OpenWatch;
 use crate::feed::update_queue::{UpdateQueue, Weighed};
-use crate::sending::{READ_BYTES, WatchMemory};
+use crate::sending::WatchMemory;
 use crate::store::Store;
 
 /// Maximum number of keys in one read.
 const KEYS_PER_READ: usize = 10;
+/// Size of the states that are queued at once, unless the first alone is larger; that of the largest record.
+const QUEUED_BYTES: usize = 1 << 20;
+/// Memory reserved for a load: as much, and the encoding of a state.
+const LOAD_BYTES: usize = 2 * QUEUED_BYTES;
 
 /// Where a watch of one key goes on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -142,11 +146,12 @@ impl<K: FollowedKind> StateWatcher<K> {
         }
         // The states are not held while this waits for memory: they may be replaced meanwhile.
         let weight = |key| self.following.newest(key).map_or(0, |state| state.weight_bytes());
-        self.queued.reserve(changed.iter().map(weight).sum()).await;
+        let weight: usize = changed.iter().map(weight).sum();
+        self.queued.reserve(weight.min(LOAD_BYTES)).await;
         for key in changed {
             match self.following.newest(&key) {
-                Some(state) if self.is_of_sent(&key, &state) => self.queue(&key, state),
-                // Deleted, created, or not held here.
+                Some(state) if self.is_of_sent(&key, &state) && self.has_room(&state) => self.queue(&key, state),
+                // Deleted, created, not held here, or too much at once.
                 Some(_) | None => self.unread.push(key),
             }
         }
@@ -156,7 +161,7 @@ impl<K: FollowedKind> StateWatcher<K> {
     /// Reads some of the keys that have to be read.
     async fn read_page(&mut self) -> Result<()> {
         let keys: Vec<StateKey<K>> = self.unread.drain(..self.unread.len().min(KEYS_PER_READ)).collect();
-        self.queued.reserve(READ_BYTES).await;
+        self.queued.reserve(LOAD_BYTES).await;
         let version = |key: &StateKey<K>| match self.sent.get(key) {
             Some(LastSent::Version(version, _)) => *version,
             Some(LastSent::Nothing(_) | LastSent::Absence) | None => StateVersion::NONE,
@@ -166,7 +171,9 @@ impl<K: FollowedKind> StateWatcher<K> {
         for (key, read) in keys.into_iter().zip(reads) {
             match read {
                 StateRead::Unchanged => {}
-                StateRead::Changed(state) => self.queue(&key, state),
+                StateRead::Changed(state) if self.has_room(&state) => self.queue(&key, state),
+                // It is read again, when the others have been sent.
+                StateRead::Changed(_) => self.unread.push(key),
                 StateRead::Missing => self.queue_absence(key),
             }
         }
@@ -177,6 +184,11 @@ impl<K: FollowedKind> StateWatcher<K> {
     fn is_of_sent(&self, key: &StateKey<K>, state: &K::State) -> bool {
         let created = StateVersion::of(state).create_time;
         matches!(self.sent.get(key), Some(LastSent::Version(sent, _)) if sent.create_time == created)
+    }
+
+    /// Whether a state can be queued beside those that are.
+    fn has_room(&self, state: &K::State) -> bool {
+        self.queued.bytes() == 0 || self.queued.bytes() + state.weight_bytes() <= QUEUED_BYTES
     }
 
     /// Queues a state that was read, or a version of the state sent last.

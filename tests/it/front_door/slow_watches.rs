@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use interlock::proto::watch_session_response::Update;
-use interlock::proto::{self, WatchSessionRequest};
+use interlock::proto::{self, WatchRecordsRequest, WatchSessionRequest, WatchedRecord, watch_records_response};
+use serde_json::json;
+use tokio::task::JoinSet;
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -15,6 +17,8 @@ use crate::operators::exposition::scrape;
 const SEGMENTS: usize = 40;
 /// More than have room, in the share of one connection or in all.
 const STUCK: usize = 300;
+/// Watches of records; each has five records of 900 KB.
+const STUCK_OF_RECORDS: usize = 60;
 /// The budget, and the reads that may be under way beside it.
 const MAX_HELD_BYTES: f64 = (64 << 20) as f64 * 1.1;
 
@@ -81,4 +85,39 @@ async fn stuck_watches_hold_no_more_than_a_budget_and_others_go_on() {
     drop(stuck);
     eventually("nothing is held without watches", async || (unread(port).await.0 == 0.0).then_some(())).await;
     assert_eq!(read_all(&mut SessionWatch::begin(&api, 0).await).await, SEGMENTS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stuck_watches_of_large_records_hold_no_more_than_the_budget() {
+    let server = Server::start().await;
+    let ids: Vec<String> = (0..5).map(|i| i.to_string()).collect();
+    for id in &ids {
+        let fields = (0..15).map(|i| set(&format!("f{i}"), json!("x".repeat(60_000)))).collect();
+        ok(server.api.records().update_record(update(id, fields)).await);
+    }
+    let watched =
+        |id: &String| WatchedRecord { collection: COLLECTION.into(), record_id: id.clone(), ..Default::default() };
+    let request = WatchRecordsRequest { records: ids.iter().map(watched).collect() };
+    let (api, port) = (connect(&server).await, server.operators_port().await);
+    let mut stuck = JoinSet::new();
+    for _ in 0..STUCK_OF_RECORDS {
+        let (mut records, request) = (api.records(), request.clone());
+        stuck.spawn(async move {
+            let _unread = ok(records.watch_records(request).await);
+            std::future::pending::<()>().await;
+        });
+    }
+    eventually("the share of the connection is used", async || {
+        let (held, _) = unread(port).await;
+        assert!(held <= MAX_HELD_BYTES, "{held} bytes");
+        (held > 20e6).then_some(())
+    })
+    .await;
+    let mut watch = ok(server.api.records().watch_records(request).await);
+    for _ in &ids {
+        let update = watch.message().await.expect("no error").expect("an update").update;
+        assert!(matches!(update, Some(watch_records_response::Update::Record(_))), "{update:?}");
+    }
+    let (held, _) = unread(port).await;
+    assert!(held <= MAX_HELD_BYTES, "{held} bytes");
 }
