@@ -28,8 +28,8 @@ pub fn shed<S>(overload: Overload) -> LayerFn<impl Fn(S) -> Shed<S> + Clone> {
     layer_fn(move |inner| Shed { inner, overload: Arc::clone(&overload), refusals: Arc::clone(&refusals) })
 }
 
-/// The response of the latest refusal. Encoding the details of one takes as long as the rest of the refused call, and an
-/// overload refuses thousands a second, most of them with the same delay.
+/// Headers of the latest refusal and its delay. An overload refuses thousands of calls a second, most of them with the
+/// same delay, and encoding the details took more than a tenth of the server's CPU.
 #[derive(Default)]
 struct Refusals(Mutex<Option<(Duration, HeaderMap)>>);
 

@@ -22,8 +22,8 @@ impl LaneId {
         Self { kind: LaneKind::Locking, place: 0 },
     ];
 
-    /// Whether a server with so many cores has this lane. On one core nothing is decided while something else is, and more groups in the database at
-    /// once only take time from heartbeats.
+    /// Whether a server with this number of cores runs the lane. On one core groups cannot overlap, and further backends of Postgres only delay
+    /// heartbeats.
     pub fn runs_on(self, cores: usize) -> bool {
         self.place == 0 || cores > 1
     }
