@@ -7,7 +7,7 @@
 //! - A watch reserves before it loads, and waits while its connection has its share of the budget. Its share is what is still free for all others
 //!   (dynamic thresholds, Choudhury and Hahne 1998). Only a watch that holds nothing waits, so no two wait for each other.
 //! - What a load takes beyond its reservation is charged afterwards, even beyond the budget.
-//! - While a watch waits, watches whose client has taken nothing for [`STUCK_LIMIT`] are closed, with all they hold.
+//! - While a watch waits, watches that sent nothing for [`STUCK_LIMIT`], because their client takes nothing, are closed, with all they hold.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,11 +24,11 @@ use crate::figures::door::UnreadFigures;
 
 /// Bytes that the watches of a server may hold.
 pub const BUDGET_BYTES: usize = 64 << 20;
-/// Bytes that are reserved for a read whose size is not known.
+/// Bytes that are reserved for a read of unknown size.
 pub const READ_BYTES: usize = 512 << 10;
 /// A load of at most this size is neither reserved nor charged.
 pub const SMALL_BYTES: usize = 32 << 10;
-/// Time after which a watch is closed whose client takes nothing, if others wait.
+/// Time without progress after which a watch counts as stuck, and is closed if others wait.
 const STUCK_LIMIT: Duration = Duration::from_secs(10);
 /// Time between two looks for such watches.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -130,7 +130,7 @@ impl SendBudget {
         WatchMemory(Some(watch))
     }
 
-    /// Closes the watches whose clients have taken nothing for too long.
+    /// Closes the stuck watches.
     fn close_stuck(&self) {
         let now = Instant::now();
         let stuck: Vec<Arc<Watch>> = {
@@ -250,7 +250,7 @@ impl WatchMemory {
         if watch.state.lock().bytes() > 0 {
             watch.change(|state| state.reserved = state.reserved.max(bytes));
         } else if !watch.try_reserve(bytes) {
-            // In a task of its own: a stream whose client does not read is not polled, and would block the others of its connection.
+            // In a task of its own: the stream of a client that does not read is not polled, and would block the others of its connection.
             let watch = watch.clone();
             let _ended = AbortOnDropHandle::new(tokio::spawn(async move { watch.wait_for(bytes).await })).await;
         }

@@ -49,7 +49,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let method = self.statistics.method(request.uri().path());
-        // A worker that reads slowly must not lose its stream, whose messages are bounded by its capacity.
+        // A worker that reads slowly must not lose its stream; its messages are bounded by its capacity.
         if !method.is_watch || method.is_work_stream {
             return Either::Left(self.inner.call(request));
         }

@@ -160,7 +160,7 @@ async fn refusals(channel: &KeyedChannel) -> anyhow::Result<i64> {
 
 /// Clients of one rate.
 struct Clients {
-    /// Namespace of each.
+    /// The namespace of each client; limits distinguish clients by it.
     names: Vec<String>,
     /// Writes per second of each.
     rate: f64,

@@ -57,8 +57,8 @@ pub async fn channels(address: &Address, in_flight: usize) -> anyhow::Result<Vec
 pub enum ThreadPriority {
     /// That of the server.
     Usual,
-    /// Below the server and clients of usual priority. For load whose clients would be on other machines: what they need to send it must not
-    /// count as a delay of the server.
+    /// Below the server and clients of usual priority. For load that would come from other machines: the CPU that it takes here must not count
+    /// as a delay of the server.
     Low,
 }
 

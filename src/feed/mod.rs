@@ -5,7 +5,7 @@
 //! share their reads: `shared_read` is one read of the same thing, `batch` one read of many things. `peers` are the other servers: hints and
 //! polls. `keepalive` and `open_watch` are what all streams have. `hub` is where commits come in.
 //!
-//! **Invariants.** A watch holds a revision and what it is about to send, a page at most, so one whose client does not read costs
+//! **Invariants.** A watch holds a revision and what it is about to send, a page at most, so a slow one costs
 //! little, and that is charged to the budget of `sending`; it never waits for its client with a lock or a connection. Hints may be lost: that costs time, never a change, because a poll
 //! finds all that is followed. Lanes only put into the hub; waking, encoding and sending is done by other tasks.
 

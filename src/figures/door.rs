@@ -78,7 +78,7 @@ impl Closed {
 const CLOSED: &[&str] =
     &["server_full", "address_full", "handshakes_full", "handshake_failed", "silent", "idle", "flooded"];
 
-/// Figures of watches whose clients read slowly. Clones count the same.
+/// Figures of slow watches. Clones count the same.
 #[derive(Clone, Debug, Default)]
 pub struct UnreadFigures {
     /// Bytes that were loaded for watches and not taken by their clients.
@@ -96,7 +96,7 @@ pub struct DoorFigures {
     pub connections: Gauge,
     /// Expiry of the server's certificate, in seconds since 1970. 0: there is none.
     pub certificate_expires: Gauge,
-    /// Watches whose clients read slowly.
+    /// Slow watches.
     pub unread: UnreadFigures,
 }
 

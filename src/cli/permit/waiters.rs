@@ -1,4 +1,4 @@
-//! `interlock permit waiters`.
+//! `interlock permit waiters`: callers and stages in the wait queue of a resource.
 
 use clap::Args;
 

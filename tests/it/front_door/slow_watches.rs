@@ -1,4 +1,4 @@
-//! Watches whose clients do not read: they share one budget of memory, and lose their streams while others wait for it.
+//! Watches of clients that do not read: they share one budget of memory, and lose their streams while others wait for it.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -22,7 +22,7 @@ const STUCK_OF_RECORDS: usize = 60;
 /// The budget, and the reads that may be under way beside it.
 const MAX_HELD_BYTES: f64 = (64 << 20) as f64 * 1.1;
 
-/// A connection whose streams stop after 64 KiB that are not read, each for itself.
+/// A connection with streams that stop after 64 KiB that are not read, each for itself.
 async fn connect(server: &Server) -> Api {
     let endpoint = Channel::from_shared(format!("http://{}", server.address)).expect("a URI");
     let endpoint = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(256 << 20);
