@@ -37,13 +37,10 @@ impl Refusals {
     fn response(&self, retry_after: Duration) -> super::Response {
         let retry_after = rounded_up(retry_after);
         let mut latest = self.0.lock();
-        if let Some((_, headers)) = latest.as_ref().filter(|(delay, _)| *delay == retry_after) {
-            let mut response = http::Response::new(tonic::body::Body::empty());
-            *response.headers_mut() = headers.clone();
-            return response;
-        }
-        let response = refused(retry_after);
-        *latest = Some((retry_after, response.headers().clone()));
+        let known = latest.take().filter(|(delay, _)| *delay == retry_after);
+        let (_, headers) = latest.insert(known.unwrap_or_else(|| (retry_after, refused(retry_after))));
+        let mut response = http::Response::new(tonic::body::Body::empty());
+        response.headers_mut().clone_from(headers);
         response
     }
 }
@@ -82,12 +79,14 @@ impl<S: Inner<B>, B> tower::Service<Request<B>> for Shed<S> {
     }
 }
 
-fn refused(retry_after: Duration) -> super::Response {
+fn refused(retry_after: Duration) -> HeaderMap {
     let why = "the server is overloaded: too many writes are waiting";
     refusal(Code::ResourceExhausted, "OVERLOADED", Outcome::NotApplied, why)
         .retry_after(retry_after)
-        .into_status()
-        .into_http()
+        .into_response()
+        .into_parts()
+        .0
+        .headers
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use tonic::{Code, Status};
 use bystanders::{Bystanders, Seen};
 
 use super::address::KeyedChannel;
-use super::compare::Scene;
+use super::compare::{MeasuredRun, Scene, row};
 use super::encoded::{EncodedRequest, call};
 use super::load::{Sample, channels, closed_loop, micros};
 use super::report::{Row, remark};
@@ -47,30 +47,36 @@ pub async fn overload(scene: &Scene<'_>) -> anyhow::Result<Vec<Row>> {
     let address = &scene.pair.ours.address;
     let channels = channels(address, CONNECTIONS * 64).await?;
     let request = EncodedRequest::of(&job(&scene.name, STAGES));
-    let mut peaks = vec![peak(&channels, &request, scene).await?];
+    let server = &scene.pair.ours;
+    let mut peaks = vec![scene.costed(server, peak(&channels, &request, scene)).await?];
     let mut runs = MULTIPLES.map(|_| Vec::new());
     for pair in 0..scene.settings.pairs {
         for (multiple, runs) in MULTIPLES.iter().zip(&mut runs) {
-            let before = peaks.last().map_or(0.0, Sample::per_second);
+            let before = peaks.last().map_or(0.0, per_second);
             let queue = format!("{}-{pair}-{multiple}", scene.name);
-            let run = run(scene, &channels, &request, &queue, before * multiple).await?;
-            peaks.push(peak(&channels, &request, scene).await?);
-            let after = peaks.last().map_or(0.0, Sample::per_second);
-            let ratio = run.per_second() / f64::midpoint(before, after);
+            let run = scene.costed(server, run(scene, &channels, &request, &queue, before * multiple)).await?;
+            peaks.push(scene.costed(server, peak(&channels, &request, scene)).await?);
+            let after = peaks.last().map_or(0.0, per_second);
+            let ratio = per_second(&run) / f64::midpoint(before, after);
             remark(format!(
                 "  {multiple}×: {ratio:.2} of the peak, which was {before:.0}/s before and {after:.0}/s after"
             ));
             runs.push((run, ratio));
         }
     }
-    let peak = row("peak", AT_PEAK, middle(peaks), scene);
-    let multiples = MULTIPLES.iter().zip(runs).map(|(multiple, runs)| {
-        let (accepted, ratios): (Vec<Sample>, Vec<f64>) = runs.into_iter().unzip();
-        let mut row = row(&format!("overload {multiple}×"), 0, middle(accepted), scene);
+    let peak = row("peak", "interlock", AT_PEAK, &peaks.iter().collect::<Vec<_>>());
+    let multiples = MULTIPLES.iter().zip(&runs).map(|(multiple, runs)| {
+        let (accepted, ratios): (Vec<&MeasuredRun>, Vec<f64>) = runs.iter().map(|(run, ratio)| (run, *ratio)).unzip();
+        let mut row = row(&format!("overload {multiple}×"), "interlock", 0, &accepted);
         row.set_ratios(ratios.into_iter());
         row
     });
-    Ok(std::iter::once(peak).chain(multiples).collect())
+    let memory_bytes = server.memory_bytes();
+    Ok(std::iter::once(peak).chain(multiples).map(|row| Row { memory_bytes, ..row }).collect())
+}
+
+fn per_second(run: &MeasuredRun) -> f64 {
+    run.sample.per_second()
 }
 
 /// Accepted calls of a closed loop.
@@ -98,13 +104,6 @@ async fn run(
     let took = began.elapsed().max(scene.settings.run);
     let seen = bystanders.stop().await?;
     Ok(report(rate, &answered, &seen, took))
-}
-
-/// The run with the median throughput.
-fn middle(mut runs: Vec<Sample>) -> Sample {
-    runs.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
-    let place = runs.len() / 2;
-    runs.drain(place..).next().unwrap_or_default()
 }
 
 fn job(name: &str, stages: usize) -> proto::SubmitJobRequest {
@@ -179,15 +178,4 @@ fn sorted(answered: &[Answered], wanted: impl Fn(Code) -> bool) -> Sample {
 /// A quantile in milliseconds.
 fn ms(sample: &Sample, q: f64) -> f64 {
     f64::from(sample.quantile(q)) / 1_000.0
-}
-
-/// `in_flight`: 0 in an open loop.
-fn row(workload: &str, in_flight: usize, sample: Sample, scene: &Scene<'_>) -> Row {
-    Row {
-        per_second: sample.per_second(),
-        p50_us: sample.quantile(0.5),
-        p99_us: sample.quantile(0.99),
-        memory_bytes: scene.pair.ours.memory_bytes(),
-        ..Row::blank(workload, "interlock", in_flight)
-    }
 }

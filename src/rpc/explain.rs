@@ -32,12 +32,9 @@ pub async fn explain_job(caller: Caller, request: proto::ExplainJobRequest) -> R
     let services = &caller.services;
     let now = services.now().await?;
     let (uptime, servers) = (services.uptime(), services.engine.shared().permits.cluster(Spared::None).servers.len());
-    let unpolled = |queue: &str| {
-        let bound = match services.dispatcher.last_poll(caller.namespace, queue) {
-            Some(ago) => (ago, NO_WORKER_AFTER),
-            None => (uptime, NEVER_POLLED_AFTER),
-        };
-        (bound.0 >= bound.1).then_some(Unpolled { uptime, other_servers: servers.saturating_sub(1) })
+    let is_abandoned = |queue: &str| match services.dispatcher.last_poll(caller.namespace, queue) {
+        Some(ago) => ago >= NO_WORKER_AFTER,
+        None => uptime >= NEVER_POLLED_AFTER,
     };
     let claims = job.stages.iter().filter(|stage| stage.phase() == StagePhase::Ready);
     let mut keys: Vec<ResourceKey> = claims.flat_map(|stage| wanted(&job, stage)).collect();
@@ -46,7 +43,8 @@ pub async fn explain_job(caller: Caller, request: proto::ExplainJobRequest) -> R
     // Of very many stages, the permits of a part are looked up.
     keys.truncate(RESOURCES);
     let resources = if keys.is_empty() { HashMap::default() } else { services.store.resources(&keys).await? };
-    Ok(explain(&job, &unpolled, &resources, now))
+    let polls = PollsHere { is_abandoned: &is_abandoned, uptime, other_servers: servers.saturating_sub(1) };
+    Ok(explain(&job, &polls, &resources, now))
 }
 
 fn wanted<'a>(job: &'a Job, stage: &'a Stage) -> impl Iterator<Item = ResourceKey> + 'a {
@@ -70,9 +68,11 @@ fn blocked<'a>(
     })
 }
 
-/// What a server knows of a queue that no worker polls there. It does not know of polls at other servers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Unpolled {
+/// What a server knows of polls. It does not know of those at other servers.
+#[derive(Clone, Copy)]
+pub struct PollsHere<'a> {
+    /// Whether a queue has no workers.
+    pub is_abandoned: &'a dyn Fn(&str) -> bool,
     /// Time since the server started.
     pub uptime: Duration,
     /// Other servers that are alive.
@@ -86,28 +86,26 @@ struct Wait<'a> {
     reason: StageWaitReason,
     blocker: &'a str,
     until: Option<Timestamp>,
-    /// About the queue, if the reason is that it has no workers.
-    unpolled: Option<Unpolled>,
 }
 
-/// The explanation of a job at a moment; `unpolled` returns None for a queue that has workers.
+/// The explanation of a job at a moment.
 pub fn explain(
     job: &Job,
-    unpolled: &dyn Fn(&str) -> Option<Unpolled>,
+    polls: &PollsHere,
     resources: &HashMap<ResourceKey, Arc<Resource>>,
     now: Timestamp,
 ) -> proto::ExplainJobResponse {
     let blocked = |stage| blocked(job, stage, resources, now);
     // Jobs have many stages and few queues.
-    let mut queues: HashMap<&Name, Option<Unpolled>> = HashMap::default();
+    let mut abandoned: HashMap<&Name, bool> = HashMap::default();
     let mut waits = Vec::new();
     for stage in job.stages.iter() {
         let queue = &stage.spec.queue;
-        let of_queue = || *queues.entry(queue).or_insert_with(|| unpolled(queue));
-        waits.extend(wait(job, stage, of_queue, &blocked));
+        let has_no_worker = || *abandoned.entry(queue).or_insert_with(|| (polls.is_abandoned)(queue));
+        waits.extend(wait(job, stage, has_no_worker, &blocked));
     }
     proto::ExplainJobResponse {
-        headline: headline(job, &waits, now),
+        headline: headline(job, &waits, polls, now),
         stages: waits.iter().take(MAX_STAGES).map(to_proto).collect(),
         job_version: job.revision,
     }
@@ -126,7 +124,7 @@ fn to_proto(wait: &Wait) -> proto::StageExplanation {
 fn wait<'a>(
     job: &'a Job,
     stage: &'a Stage,
-    unpolled: impl FnOnce() -> Option<Unpolled>,
+    is_abandoned: impl FnOnce() -> bool,
     blocked: &dyn Fn(&'a Stage) -> Option<(&'a str, Option<Timestamp>)>,
 ) -> Option<Wait<'a>> {
     let (reason, blocker, until) = match &stage.state {
@@ -137,11 +135,8 @@ fn wait<'a>(
         StageState::Ready if matches!(job.state, JobState::Paused { .. }) => (StageWaitReason::Paused, "", None),
         StageState::Ready if let Some((blocker, until)) = blocked(stage) => (StageWaitReason::Permit, blocker, until),
         StageState::Ready if stage.spec.direct => (StageWaitReason::Queued, "", None),
-        StageState::Ready => {
-            let (stage_name, blocker, unpolled) = (&*stage.spec.name, &*stage.spec.queue, unpolled());
-            let reason = if unpolled.is_some() { StageWaitReason::NoWorker } else { StageWaitReason::Queued };
-            return Some(Wait { stage_name, reason, blocker, until: None, unpolled });
-        }
+        StageState::Ready if is_abandoned() => (StageWaitReason::NoWorker, &*stage.spec.queue, None),
+        StageState::Ready => (StageWaitReason::Queued, &*stage.spec.queue, None),
         StageState::Running(attempt) => {
             let lease = attempt.lease.as_ref();
             let worker = lease.map_or("", |lease| &*lease.worker_id);
@@ -150,7 +145,7 @@ fn wait<'a>(
         StageState::Backoff { until } => (StageWaitReason::Backoff, "", Some(*until)),
         StageState::Succeeded | StageState::Failed | StageState::Cancelled | StageState::Skipped => return None,
     };
-    Some(Wait { stage_name: &stage.spec.name, reason, blocker, until, unpolled: None })
+    Some(Wait { stage_name: &stage.spec.name, reason, blocker, until })
 }
 
 fn open_dependency<'a>(job: &'a Job, stage: &Stage) -> Option<&'a str> {
@@ -173,7 +168,7 @@ const BY_IMPORTANCE: [StageWaitReason; 8] = [
     StageWaitReason::Dependency,
 ];
 
-fn headline(job: &Job, waits: &[Wait], now: Timestamp) -> String {
+fn headline(job: &Job, waits: &[Wait], polls: &PollsHere, now: Timestamp) -> String {
     let running = waits.iter().filter(|wait| wait.reason == StageWaitReason::Running).count();
     let stages = stages(running);
     match job.state {
@@ -203,15 +198,15 @@ fn headline(job: &Job, waits: &[Wait], now: Timestamp) -> String {
     BY_IMPORTANCE
         .iter()
         .find_map(of)
-        .map_or_else(|| "No stage is left.".to_owned(), |wait| sentence(wait, running, now))
+        .map_or_else(|| "No stage is left.".to_owned(), |wait| sentence(wait, running, polls, now))
 }
 
-fn sentence(wait: &Wait, running: usize, now: Timestamp) -> String {
-    let Wait { stage_name, reason, blocker, until, unpolled } = wait;
+fn sentence(wait: &Wait, running: usize, polls: &PollsHere, now: Timestamp) -> String {
+    let Wait { stage_name, reason, blocker, until } = wait;
     let left = until.map(|until| left(now, until)).unwrap_or_default();
     match reason {
         StageWaitReason::NoWorker => {
-            let seen = unpolled.map(seen_here).unwrap_or_default();
+            let seen = seen_here(polls);
             format!("Stage {stage_name:?} is ready, but no worker has polled queue {blocker:?} at this server {seen}.")
         }
         StageWaitReason::Running if running > 1 => format!("{running} stages are running."),
@@ -235,13 +230,12 @@ fn sentence(wait: &Wait, running: usize, now: Timestamp) -> String {
 }
 
 /// For how long a queue was not polled here, and how many other servers it may be polled at.
-fn seen_here(unpolled: Unpolled) -> String {
-    let Unpolled { uptime, other_servers } = unpolled;
-    let time = match uptime {
+fn seen_here(polls: &PollsHere) -> String {
+    let time = match polls.uptime {
         uptime if uptime < NO_WORKER_AFTER => format!("since it started {} ago", lasting(uptime)),
         _ => format!("for {}", lasting(NO_WORKER_AFTER)),
     };
-    match other_servers {
+    match polls.other_servers {
         0 => time,
         1 => format!("{time}; polls at the other server are not known here"),
         count => format!("{time}; polls at the {count} other servers are not known here"),

@@ -39,11 +39,8 @@ fn leased(job: &Arc<Job>) -> Arc<Job> {
     edited(job, |edit| edit.lease(0, &grant, Vec::new()).expect("ready"))
 }
 
-const ALONE: Unpolled = Unpolled { uptime: Duration::from_secs(100), other_servers: 0 };
-
-fn busy(_queue: &str) -> Option<Unpolled> {
-    None
-}
+const BUSY: PollsHere = PollsHere { is_abandoned: &|_| false, ..ABANDONED };
+const ABANDONED: PollsHere = PollsHere { is_abandoned: &|_| true, uptime: Duration::from_secs(100), other_servers: 0 };
 
 fn reasons(explanation: &proto::ExplainJobResponse) -> Vec<(&str, StageWaitReason, &str)> {
     explanation.stages.iter().map(|stage| (&*stage.stage_name, stage.reason(), &*stage.blocker)).collect()
@@ -51,15 +48,15 @@ fn reasons(explanation: &proto::ExplainJobResponse) -> Vec<(&str, StageWaitReaso
 
 #[test]
 fn what_is_ready_waits_for_its_turn_or_for_a_worker_at_all() {
-    let explanation = explain(&chain(), &busy, &HashMap::default(), NOW);
+    let explanation = explain(&chain(), &BUSY, &HashMap::default(), NOW);
     let (queued, dependency) = (StageWaitReason::Queued, StageWaitReason::Dependency);
     assert_eq!(reasons(&explanation), [("cut", queued, "default"), ("mix", dependency, "cut")]);
     assert_eq!(explanation.headline, "Stage \"cut\" is ready and waits for a worker of queue \"default\".");
-    let explanation = explain(&chain(), &|_| Some(ALONE), &HashMap::default(), NOW);
+    let explanation = explain(&chain(), &ABANDONED, &HashMap::default(), NOW);
     assert_eq!(reasons(&explanation)[0].1, StageWaitReason::NoWorker);
     let seen = |uptime, other_servers| {
-        let unpolled = Unpolled { uptime: Duration::from_secs(uptime), other_servers };
-        explain(&chain(), &|_| Some(unpolled), &HashMap::default(), NOW).headline
+        let polls = PollsHere { uptime: Duration::from_secs(uptime), other_servers, ..ABANDONED };
+        explain(&chain(), &polls, &HashMap::default(), NOW).headline
     };
     let headline = "Stage \"cut\" is ready, but no worker has polled queue \"default\" at this server";
     assert_eq!(seen(100, 0), format!("{headline} for 60 s."));
@@ -72,7 +69,7 @@ fn what_is_ready_waits_for_its_turn_or_for_a_worker_at_all() {
     let direct = proto::StageSpec { direct: true, ..spec("main", &[]) };
     let explanation = explain(
         &submitted(proto::SubmitJobRequest { stages: vec![direct], ..Default::default() }),
-        &|_| Some(ALONE),
+        &ABANDONED,
         &HashMap::default(),
         NOW,
     );
@@ -82,7 +79,7 @@ fn what_is_ready_waits_for_its_turn_or_for_a_worker_at_all() {
 #[test]
 fn a_running_stage_names_its_worker_and_ended_ones_are_left_out() {
     let running = leased(&chain());
-    let explanation = explain(&running, &busy, &HashMap::default(), NOW);
+    let explanation = explain(&running, &BUSY, &HashMap::default(), NOW);
     assert_eq!(reasons(&explanation)[0], ("cut", StageWaitReason::Running, "w-1"));
     assert_eq!(explanation.stages[0].until_time.map(|at| at.seconds), Some(1_700_000_090));
     assert_eq!((&*explanation.headline, explanation.job_version), ("Stage \"cut\" is running on worker \"w-1\".", 2));
@@ -91,7 +88,7 @@ fn a_running_stage_names_its_worker_and_ended_ones_are_left_out() {
         edit.complete(&StageCredential::Token(token), None, None, None, Uuid::nil()).expect("held");
     });
     assert_eq!(
-        reasons(&explain(&done, &busy, &HashMap::default(), NOW)),
+        reasons(&explain(&done, &BUSY, &HashMap::default(), NOW)),
         [("mix", StageWaitReason::Queued, "default")]
     );
 }
@@ -99,7 +96,7 @@ fn a_running_stage_names_its_worker_and_ended_ones_are_left_out() {
 #[test]
 fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
     let paused = edited(&chain(), |edit| edit.pause().expect("pending"));
-    let explanation = explain(&paused, &|_| Some(ALONE), &HashMap::default(), NOW);
+    let explanation = explain(&paused, &ABANDONED, &HashMap::default(), NOW);
     assert_eq!(reasons(&explanation)[0].1, StageWaitReason::Paused);
     assert_eq!(explanation.headline, "The job is paused until it is resumed.");
 
@@ -111,14 +108,14 @@ fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
     let failed = edited(&running, |edit| {
         edit.fail(&hold, report, 0.0, Uuid::nil()).expect("held");
     });
-    let explanation = explain(&failed, &busy, &HashMap::default(), NOW);
+    let explanation = explain(&failed, &BUSY, &HashMap::default(), NOW);
     assert_eq!(reasons(&explanation)[0].1, StageWaitReason::Backoff);
     assert_eq!(explanation.headline, "Stage \"cut\" has failed and is tried again in 4 min.");
 
     let start_time = Some(prost_types::Timestamp { seconds: 1_700_000_030, nanos: 0 });
     let explanation = explain(
         &submitted(proto::SubmitJobRequest { start_time, ..Default::default() }),
-        &busy,
+        &BUSY,
         &HashMap::default(),
         NOW,
     );
@@ -130,10 +127,10 @@ fn pauses_backoffs_and_start_times_say_what_is_waited_for() {
 #[test]
 fn the_end_of_a_job_is_its_headline() {
     let cancelled = edited(&chain(), |edit| edit.cancel(Duration::from_secs(30), None).expect("pending"));
-    let explanation = explain(&cancelled, &busy, &HashMap::default(), NOW);
+    let explanation = explain(&cancelled, &BUSY, &HashMap::default(), NOW);
     assert_eq!((&*explanation.headline, explanation.stages.len()), ("The job was cancelled.", 0));
     let cancelling = edited(&leased(&chain()), |edit| edit.cancel(Duration::from_secs(30), None).expect("running"));
-    let explanation = explain(&cancelling, &busy, &HashMap::default(), NOW);
+    let explanation = explain(&cancelling, &BUSY, &HashMap::default(), NOW);
     assert_eq!(explanation.headline, "The job is being cancelled; 1 stage may still run, 30 s at most.");
     assert_eq!(reasons(&explanation), [("cut", StageWaitReason::Running, "w-1")]);
 }
@@ -142,7 +139,7 @@ fn the_end_of_a_job_is_its_headline() {
 fn a_big_job_is_explained_in_part() {
     let stages = (0..300).map(|i| spec(&format!("s{i}"), &[])).collect();
     let explanation =
-        explain(&submitted(proto::SubmitJobRequest { stages, ..Default::default() }), &busy, &HashMap::default(), NOW);
+        explain(&submitted(proto::SubmitJobRequest { stages, ..Default::default() }), &BUSY, &HashMap::default(), NOW);
     assert_eq!(explanation.stages.len(), 100);
 }
 
@@ -152,13 +149,13 @@ fn a_paused_job_says_what_is_left_of_its_timeout() {
     let job = submitted(proto::SubmitJobRequest { timeout, ..Default::default() });
     let paused = edited(&job, |edit| edit.pause().expect("paused"));
     let much_later = NOW.after(Duration::from_secs(86_400));
-    let explanation = explain(&paused, &busy, &HashMap::default(), much_later);
+    let explanation = explain(&paused, &BUSY, &HashMap::default(), much_later);
     assert_eq!(
         explanation.headline,
         "The job is paused until it is resumed. Its timeout stands still, with 10 min left."
     );
     let running = edited(&leased(&job), |edit| edit.pause().expect("paused"));
-    let explanation = explain(&running, &busy, &HashMap::default(), much_later);
+    let explanation = explain(&running, &BUSY, &HashMap::default(), much_later);
     assert_eq!(
         explanation.headline,
         "The job is paused; 1 stage may still finish. Its timeout stands still, with 10 min left."
