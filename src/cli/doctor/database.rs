@@ -7,9 +7,9 @@ use crate::store::inspect::{DeadRows, Inspection, Instance, LongTransaction, Sch
 
 /// Oldest version of Postgres that Interlock is tested with.
 const OLDEST_VERSION: i32 = 15;
-/// Connections of a server beside its pool: six lanes, four for dispatcher and background work, one each for credentials, hints, health and the
+/// Connections of a server beside its pool: seven lanes, four for dispatcher and background work, one each for credentials, hints, health and the
 /// proof that sessions are not shared.
-const FIXED_CONNECTIONS: u32 = 14;
+const FIXED_CONNECTIONS: u32 = 15;
 /// Clocks that differ by more make logs hard to compare. Nothing else rests on it: all times are the database's.
 const CLOCK_SECONDS: f64 = 2.0;
 /// Transactions since the oldest frozen row: far beyond what autovacuum lets come about (200 million),

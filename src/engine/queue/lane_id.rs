@@ -12,12 +12,14 @@ pub struct LaneId {
 }
 
 impl LaneId {
-    /// All lanes. Three share the small operations: a group is decided while others are committed; a fourth gained nothing. See [`Self::runs_on`].
-    pub const ALL: [LaneId; 6] = [
+    /// All lanes. Three share the small operations and two the large ones: a group is decided while others are committed; a fourth for small ones
+    /// gained nothing. See [`Self::runs_on`].
+    pub const ALL: [LaneId; 7] = [
         Self { kind: LaneKind::Main, place: 0 },
         Self { kind: LaneKind::Main, place: 1 },
         Self { kind: LaneKind::Main, place: 2 },
         Self { kind: LaneKind::Bulk, place: 0 },
+        Self { kind: LaneKind::Bulk, place: 1 },
         Self { kind: LaneKind::Leases, place: 0 },
         Self { kind: LaneKind::Locking, place: 0 },
     ];

@@ -256,6 +256,15 @@ fn server_with_one_core_has_one_lane_of_each_kind() {
 }
 
 #[test]
+fn large_operations_are_divided_among_two_lanes() {
+    let queue = Queue::new(1_000, 64 << 20);
+    (0..8).for_each(|i| queue.push(large(i, 2 << 20)).expect("room"));
+    let lanes = LaneId::ALL.into_iter().filter(|lane| lane.kind == LaneKind::Bulk);
+    let taken: Vec<usize> = lanes.map(|lane| queue.take(lane).len()).collect();
+    assert!(matches!(taken[..], [1.., 1..]), "{taken:?}");
+}
+
+#[test]
 fn operations_wait_for_the_kind_of_lane_that_they_belong_to() {
     let queue = Queue::new(1_000, 64 << 20);
     for pending in [update(0, 1), update(0, 2_000), large(1, 2 << 20), renewal(1), urgent(1)] {
