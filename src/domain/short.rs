@@ -3,6 +3,7 @@
 //! [`SmolStr`] stores up to 23 bytes in place and shares longer text, so that copying a record, which has dozens of them, allocates nothing. The
 //! type here exists because the store has to implement a trait of the Postgres driver for it.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -35,6 +36,12 @@ impl From<String> for Short {
 impl From<Arc<str>> for Short {
     fn from(text: Arc<str>) -> Self {
         Self(text.into())
+    }
+}
+
+impl Borrow<str> for Short {
+    fn borrow(&self) -> &str {
+        self.as_str()
     }
 }
 

@@ -9,7 +9,7 @@ use super::queue::Pending;
 use crate::domain::refusal::Refusal;
 use crate::operation::Reply;
 use crate::operation::overlay::{Key, Overlay, ReadWriteSet};
-use crate::store::commit::{CommitMode, Plan};
+use crate::store::commit::Plan;
 
 /// Most operations in a group.
 pub const MAX_GROUP_OPERATIONS: usize = 1_024;
@@ -36,14 +36,14 @@ pub struct Components {
 }
 
 impl Components {
-    /// Finds the components and fills the plan. Keys in `fresh` were read from the database for this group and need no check
+    /// Finds the components and fills the empty plan. Keys in `fresh` were read from the database for this group and need no check
     /// where they were only read.
-    pub fn of(decided: &[Decided], overlay: &Overlay, fresh: &HashSet<Key>, mode: CommitMode) -> Self {
+    pub fn of(decided: &[Decided], overlay: &Overlay, fresh: &HashSet<Key>, plan: Plan) -> Self {
         let most = decided.iter().map(|one| one.access.written.len()).sum();
         let mut union = Union { nodes: HashMap::with_capacity(most), ..Union::default() };
         let nodes = union.nodes_of(decided.iter().map(|one| &one.access));
         let of_operation: Vec<i32> = nodes.iter().map(|node| union.root(*node)).collect();
-        let mut planner = Planner::new(overlay, fresh, mode);
+        let mut planner = Planner::new(overlay, fresh, plan);
         planner.plan_operations(decided, &of_operation, |key| union.writes(key));
         let of_key = union.into_roots();
         planner.plan_keys(&of_key);

@@ -20,6 +20,7 @@ use crate::failpoint;
 use crate::operation::overlay::{AggregateTable, AggregateTables, ClusterView, Key, Keyed, Loaded, match_key};
 use crate::store::aggregate::Stored;
 use crate::store::connection::{Client, DbResult, Run, Transaction};
+use crate::store::lexemes::LexemeCache;
 use crate::store::load;
 
 /// What a group may look at.
@@ -50,6 +51,8 @@ pub struct Basis {
     pub fresh: HashSet<Key>,
     pub now: Timestamp,
     pub cluster: ClusterView,
+    /// Lexemes from which vectors of segments are made.
+    pub lexemes: Arc<LexemeCache>,
 }
 
 /// Where the state of an aggregate comes from.
@@ -134,7 +137,8 @@ pub async fn load(
     aggregates.install(found, shared, &mut tables, &mut fresh);
     loaded.leases = leases;
     others.install(&requests, &namespaces, shared, &mut loaded, &mut fresh);
-    Ok(Basis { tables, loaded, fresh, now, cluster: shared.permits.cluster(shared.grace.spared()) })
+    let (cluster, lexemes) = (shared.permits.cluster(shared.grace.spared()), shared.store.lexemes.clone());
+    Ok(Basis { tables, loaded, fresh, now, cluster, lexemes })
 }
 
 /// Takes the locks of contended roots in a transaction, then loads what is below them: a statement of its own, which sees

@@ -8,8 +8,8 @@ use crate::domain::audit::Actor;
 use crate::domain::id::NamespaceId;
 use crate::operation::overlay::{Key, Keyed, NamespaceChange, Overlay, match_key};
 use crate::store::aggregate::Stored;
+use crate::store::commit::Plan;
 use crate::store::commit::columns::{FencingFloor, NamespaceName, NamespaceRow, NamespaceVersion, ProbeRow, RequestId};
-use crate::store::commit::{CommitMode, Plan};
 
 /// A plan in the making.
 pub struct Planner<'a> {
@@ -22,9 +22,9 @@ pub struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    /// An empty plan for what was decided on an overlay.
-    pub fn new(overlay: &'a Overlay, fresh: &'a HashSet<Key>, mode: CommitMode) -> Self {
-        Self { plan: Plan { mode, ..Plan::default() }, overlay, fresh, populated: HashSet::default() }
+    /// Begins to fill an empty plan with what was decided on an overlay.
+    pub fn new(overlay: &'a Overlay, fresh: &'a HashSet<Key>, plan: Plan) -> Self {
+        Self { plan, overlay, fresh, populated: HashSet::default() }
     }
 
     /// Plans the checks and writes of keys, in their order. Each comes with its component.

@@ -20,7 +20,7 @@ use crate::failpoint;
 use crate::figures::writer::LaneFigures;
 use crate::operation;
 use crate::operation::overlay::{Key, Overlay};
-use crate::store::commit::{CommitMode, Prepared};
+use crate::store::commit::{CommitMode, Plan, Prepared};
 use crate::store::connection::Run;
 
 /// Time that the commit of a group may take. Then the connection is given up and the outcome looked up.
@@ -55,7 +55,8 @@ impl Round {
                 decided.push(Decided { pending, outcome, access });
             }
         }
-        let components = Components::of(&decided, &overlay, &basis.fresh, mode);
+        let plan = Plan { mode, lexemes: basis.lexemes, ..Plan::default() };
+        let components = Components::of(&decided, &overlay, &basis.fresh, plan);
         Self { decided, undecided, overlay, components, fresh: basis.fresh, span }
     }
 

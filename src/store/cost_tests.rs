@@ -171,6 +171,7 @@ const STATEMENTS: &[CostedStatement] = &[
     ("untimed_segments", "1, '61000000-0000-8000-8000-000000000001', 0, 256", 300),
     // The first use of a connection reads the dictionary.
     ("matching_words", "'{english,english}', '{running,far}', 'run'", 500),
+    ("learn_lexemes", "'{english,simple}', '{running,far}'", 500),
     ("search_words", "'{english,simple}', ARRAY['''running'''], NULL", 500),
     ("log_position", "", 20),
     ("replica_position", "", 20),

@@ -11,6 +11,7 @@ pub mod credential;
 pub mod due;
 mod figures;
 pub mod job;
+pub mod lexemes;
 pub mod load;
 mod namespace;
 mod page;
@@ -33,6 +34,7 @@ pub use pg::{
 
 use connection::Target;
 use health::Pulse;
+use lexemes::LexemeCache;
 use pool::{PoolFigures, PoolSettings, ReadPool};
 
 /// Connections that users' reads cannot use up: for the dispatcher, the documents of its leases, and background jobs.
@@ -53,6 +55,8 @@ pub struct Store {
     credentials: ReadPool,
     pulse: Arc<tokio::sync::Mutex<Pulse>>,
     lease_reads: Arc<job::lease_reads::LeaseReads>,
+    /// Lexemes of words of segments.
+    pub lexemes: Arc<LexemeCache>,
 }
 
 impl Store {
@@ -64,7 +68,8 @@ impl Store {
         let credentials = ReadPool::new(&target, one)?;
         let reads = ReadPool::new(&target, settings)?;
         let repeats = reserved.share(RESERVED / 2);
-        Ok(Self { target, reads, reserved, repeats, credentials, pulse: Arc::default(), lease_reads: Arc::default() })
+        let (pulse, lease_reads, lexemes) = Default::default();
+        Ok(Self { target, reads, reserved, repeats, credentials, pulse, lease_reads, lexemes })
     }
 
     /// The same database for reads of watches, which may use half of the connections at most: thousands of watches begin after a restart.

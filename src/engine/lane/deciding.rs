@@ -43,6 +43,7 @@ impl Lane {
             Err(_) => return Err(Retry::unavailable(work.group, &Error::StoreUnavailable)),
         };
         let round = Round::decide(work.group, basis, self.shared.contention.commit_mode(), span);
+        self.shared.store.look_words_up();
         if round.is_settled() {
             return Ok((round, settled()));
         }
@@ -76,6 +77,7 @@ impl Lane {
         self.shared.contention.unblock(wanted.keys.iter().copied());
         // Most rows are locked already: all or nothing would save little.
         let round = Round::decide(work.group, basis, CommitMode::PerComponent, span);
+        self.shared.store.look_words_up();
         if round.is_settled() {
             return Ok((round, settled()));
         }

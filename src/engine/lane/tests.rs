@@ -367,7 +367,7 @@ fn load(shared: &Shared, database: &Database, work: &Work, trust: bool, now: Tim
             key => panic!("{key:?} is no key of an update of records"),
         }
     }
-    Basis { tables, loaded, fresh, now, cluster: ClusterView::default() }
+    Basis { tables, loaded, fresh, now, cluster: ClusterView::default(), lexemes: Arc::default() }
 }
 
 #[tokio::test]

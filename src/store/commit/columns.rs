@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::domain::credential::SecretHash;
 use crate::domain::short::Short;
 use crate::domain::time::Timestamp;
+use crate::store::lexemes::SearchVector;
 use crate::store::pg::types::JsonText;
 use crate::store::table::Column;
 
@@ -48,7 +49,7 @@ macro_rules! cells {
 
 cells!(
     i16: "int2", i32: "int4", i64: "int8", f64: "float8", bool: "bool", Uuid: "uuid", String: "text", Short: "text", Vec<u8>: "bytea",
-    SecretHash: "bytea", Timestamp: "timestamptz", JsonText: "json",
+    SecretHash: "bytea", Timestamp: "timestamptz", JsonText: "json", SearchVector: "tsvector",
 );
 
 /// A column stays empty until it has a value: most rows of a group lack the same ones, and `unnest` fills a column that ends early

@@ -1,6 +1,9 @@
 //! The plan of a commit: the guards that must hold, and the rows that are then written.
 
+use std::sync::Arc;
+
 use super::columns::*;
+use crate::store::lexemes::LexemeCache;
 use crate::store::table::{self, Column, Table};
 
 /// What becomes of a group in which some component stands on state that is no longer current.
@@ -36,6 +39,8 @@ macro_rules! plan {
         pub struct Plan {
             /// Whether records are locked before they are updated.
             pub mode: CommitMode,
+            /// Lexemes from which vectors of segments are made.
+            pub lexemes: Arc<LexemeCache>,
             $($(#[$guard_doc])* pub $guard: $guard_type,)*
             $($(#[$write_doc])* pub $write: $write_type,)*
         }

@@ -6,6 +6,7 @@ use crate::domain::timeline::search_language::SearchLanguage;
 use crate::domain::timeline::search_text::stored_search_text;
 use crate::store::commit::columns::*;
 use crate::store::commit::plan::Plan;
+use crate::store::lexemes::LexemeCache;
 use crate::store::pg::types::JsonText;
 use crate::store::session::load::{StoredContent, StoredWord};
 
@@ -49,8 +50,8 @@ impl Plan {
     pub fn write_segment(&mut self, c: i32, key: &SegmentKey, base: Option<&Segment>, after: Option<&Segment>) {
         self.check_segment(c, key, base);
         match (base, after) {
-            (None, Some(after)) => self.insert_segments.push(segment_row(c, after)),
-            (Some(_), Some(after)) => self.update_segments.push(segment_row(c, after)),
+            (None, Some(after)) => self.insert_segments.push(segment_row(c, after, &self.lexemes)),
+            (Some(_), Some(after)) => self.update_segments.push(segment_row(c, after, &self.lexemes)),
             // Its row goes with its session.
             (_, None) => debug_assert!(false, "a deleted segment keeps its key"),
         }
@@ -122,10 +123,12 @@ fn changed_session(c: i32, base: &Session, after: &Session) -> ChangedSession {
     }
 }
 
-fn segment_row(c: i32, segment: &Segment) -> SegmentRow {
+fn segment_row(c: i32, segment: &Segment, lexemes: &LexemeCache) -> SegmentRow {
     let body = &segment.body;
     let text = body.text.as_deref();
     let searched = text.filter(|_| segment.is_searchable());
+    let search_language = SearchLanguage::of_tag(body.language.as_deref().unwrap_or_default());
+    let search_text = searched.and_then(stored_search_text);
     let words = |words: &[_]| JsonText::of(&words.iter().map(StoredWord::of).collect::<Vec<_>>());
     SegmentRow {
         c,
@@ -151,8 +154,9 @@ fn segment_row(c: i32, segment: &Segment) -> SegmentRow {
         create_time: segment.create_time,
         update_time: segment.update_time,
         delete_time: segment.delete_time,
-        search_config: searched
-            .map(|_| SearchLanguage::of_tag(body.language.as_deref().unwrap_or_default()).name().to_owned()),
-        search_text: searched.and_then(stored_search_text),
+        search_config: searched.map(|_| search_language.name().to_owned()),
+        search_vector: searched
+            .and_then(|text| lexemes.vector(search_language, search_text.as_deref().unwrap_or(text))),
+        search_text,
     }
 }

@@ -3,6 +3,8 @@
 //! A word that few texts have is found by the index of words. Of one that many have, the index would return most of the namespace; there, segments
 //! are compared one by one until enough were looked at. Which it is the planner knows from the statistics of the column.
 
+use std::time::Instant;
+
 use foldhash::HashSet;
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -16,6 +18,7 @@ use crate::domain::session::query::SessionClause;
 use crate::domain::timeline::query::{SearchCursor, SegmentSearch};
 use crate::error::Result;
 use crate::store::Store;
+use crate::store::lexemes::Lexeme;
 use crate::store::page::{PageQuery, Values};
 use crate::store::pg::connection::{Run, unavailable};
 use crate::store::pg::snapshot::Snapshot;
@@ -117,6 +120,34 @@ impl Store {
         Ok(SearchPage { found: results.collect(), has_more: rows.len() > limit })
     }
 
+    /// Looks up the words of segments that were not known, in a task of its own, unless one does it already.
+    pub fn look_words_up(&self) {
+        let Some(lookup) = self.lexemes.begin_lookup() else { return };
+        let store = self.clone();
+        tokio::spawn(async move {
+            let began = Instant::now();
+            if let Err(error) = store.learn_lexemes().await {
+                tracing::debug!(%error, "words were not looked up");
+            }
+            // Texts of nothing but new words cost no more than a quarter of a connection.
+            tokio::time::sleep(began.elapsed() * 3).await;
+            drop(lookup);
+        });
+    }
+
+    /// Asks the database for the lexemes of words that were not known. Returns how many they were.
+    pub(in crate::store) async fn learn_lexemes(&self) -> Result<usize> {
+        let words = self.lexemes.take_unknown();
+        if words.is_empty() {
+            return Ok(0);
+        }
+        let configs: Vec<&str> = words.iter().map(|(language, _)| language.name()).collect();
+        let texts: Vec<&str> = words.iter().map(|(_, word)| word.as_str()).collect();
+        let rows = self.background(include_str!("../sql/timeline/learn_lexemes.sql"), &[&configs, &texts]).await?;
+        self.lexemes.add(words.iter().cloned().zip(rows.iter().map(lexeme)));
+        Ok(words.len())
+    }
+
     /// Of words, each with the configuration of its text, those that are one of the words in `wanted` as this configuration stems them.
     pub async fn matching_words(
         &self,
@@ -127,6 +158,16 @@ impl Store {
         let client = self.reads.get().await?;
         let rows = client.rows(include_str!("../sql/timeline/matching_words.sql"), &[&configs, &words, &wanted]).await;
         Ok(rows.map_err(|error| unavailable(&error))?.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+}
+
+/// What the vector of a text has for the word of a row.
+fn lexeme(row: &Row) -> Lexeme {
+    let stems: Vec<&str> = row.get("stems");
+    match (row.get("is_regular"), &*stems) {
+        (true, []) => Lexeme::Stop,
+        (true, [stem]) => Lexeme::Stem((*stem).into()),
+        _ => Lexeme::Irregular,
     }
 }
 

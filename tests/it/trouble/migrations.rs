@@ -81,7 +81,7 @@ async fn servers_that_begin_at_once_migrate_once() {
 /// Reverts what came since V17, with blocked stages as earlier versions stored them.
 const BEFORE_LINES: &str = "
     DROP TABLE segments, sessions;
-    DROP FUNCTION segment_vector;
+    DROP FUNCTION segment_vector, set_segment_vector;
     ALTER TABLE write_groups DROP COLUMN xid, DROP COLUMN history;
     ALTER TABLE job_events ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id();
     CREATE INDEX job_events_by_xid ON job_events USING brin (((xid::text)::bigint)) WITH (pages_per_range = 16, autosummarize = on);
@@ -203,4 +203,29 @@ async fn jobs_that_have_rows_for_few_stages_go_on_after_an_upgrade() {
 
 fn of(what: &str) -> Option<prost_types::Struct> {
     struct_of(json!({ "of": what }))
+}
+
+/// A session with a final segment, as the version before wrote it.
+const OLD_SEGMENT: &str = "
+    INSERT INTO sessions (namespace_id, session_uid, session_id, state, version, segment_count, arrivals, retention_us, create_time, update_time)
+    VALUES (1, '01890000-0000-7000-8000-000000000001', '01890000-0000-7000-8000-000000000001', 1, 1, 1, 1, 0, now(), now());
+    INSERT INTO segments (namespace_id, session_uid, key, arrival, version, kind, status, sequence, language, text, create_time, update_time,
+        search_config, search_text)
+    VALUES (1, '01890000-0000-7000-8000-000000000001', 'KEY', 1, 1, 2, 2, 0, 'en', 'The plans', now(), now(), 'english', 'the plans')";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_of_the_version_before_are_found_after_an_upgrade() {
+    let (database, _cluster) = Database::empty().await;
+    migrate_to(&Target::parse(database.url()).expect("our own URL"), 22).await;
+    let client = sql(database.url()).await;
+    client.batch_execute(&OLD_SEGMENT.replace("KEY", "old")).await.expect("a segment of the version before");
+    let server = Program::start(&database).await;
+    // A server of the version before is still at work.
+    let (_, insert) = OLD_SEGMENT.split_once(';').expect("two statements");
+    client.batch_execute(&insert.replace("KEY", "late")).await.expect("a segment of the version before");
+    let request = proto::SearchSegmentsRequest { query: "plan".to_owned(), ..Default::default() };
+    let found = ok(server.api.timelines().search_segments(request).await).results;
+    let mut keys: Vec<String> = found.into_iter().map(|result| result.segment.expect("a segment").key).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["late", "old"]);
 }

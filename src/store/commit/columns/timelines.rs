@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{Cell, Columns};
 use crate::domain::short::Short;
 use crate::domain::time::Timestamp;
+use crate::store::lexemes::SearchVector;
 use crate::store::pg::types::JsonText;
 use crate::store::table::Column;
 
@@ -36,13 +37,13 @@ columns!(
     }
 );
 columns!(
-    /// A segment, new or changed.
+    /// A segment, new or changed. `search_vector`: none where the database makes it.
     Segments of SegmentRow {
         namespace_id: i32, session_uid: Uuid, key: Short, arrival: i64, version: i64, kind: i16, status: i16, sequence: i64,
         parent_key: Option<Short>, start_ns: Option<i64>, end_ns: Option<i64>, speaker: Option<Short>,
         language: Option<Short>, text: Option<String>, words: Option<JsonText> as text, confidence: Option<f64>,
         content: Option<JsonText> as text, inline_data: Option<Vec<u8>>, metadata: Option<JsonText> as text,
         create_time: Timestamp, update_time: Timestamp, delete_time: Option<Timestamp>,
-        search_config: Option<String>, search_text: Option<String>,
+        search_config: Option<String>, search_text: Option<String>, search_vector: Option<SearchVector>,
     }
 );

@@ -277,3 +277,35 @@ async fn texts_of_any_kind_can_be_stored_and_the_end_of_long_ones_is_found() {
     let last: String = all_han.chars().rev().take(1).collect();
     assert_eq!(found(api, search(&last)).await, "han");
 }
+
+#[tokio::test]
+async fn vectors_are_the_same_whether_the_server_or_the_database_makes_them() {
+    let server = Server::start().await;
+    let (api, client) = (&server.api, sql(server.database.url()).await);
+    let append = async |n: usize| {
+        let said = |part: &str, language, text| said(&format!("{part}{n}"), language, text);
+        let interim = Segment { status: SegmentStatus::Interim.into(), ..said("c", "en", "planning") };
+        append_to(api, SESSION, vec![interim]).await;
+        let corrected = Segment { sequence: 1, ..said("c", "en", "The planned planning") };
+        append_to(api, SESSION, vec![said("e", "en", "Plans, the plans!"), said("d", "de", "Die Pläne"), corrected])
+            .await;
+    };
+    append(0).await;
+    // From here on the server makes them, or nothing does.
+    client.batch_execute("ALTER TABLE segments DISABLE TRIGGER USER").await.expect("triggers");
+    let mut rounds = 0;
+    eventually("the words that the server looks up", async || {
+        rounds += 1;
+        append(rounds).await;
+        let lacking = format!("SELECT key FROM segments WHERE search_vector IS NULL AND key LIKE '%{rounds}'");
+        server.column(&lacking).await.is_empty().then_some(())
+    })
+    .await;
+    let other =
+        "SELECT key FROM segments WHERE search_vector <> segment_vector(search_config, coalesce(search_text, text))";
+    assert_eq!(server.column(other).await, Vec::<String>::new());
+    let keys = found(api, search("plan")).await;
+    for key in ["c0", "e0"].map(str::to_owned).into_iter().chain(["c", "e"].map(|part| format!("{part}{rounds}"))) {
+        assert!(keys.split(' ').any(|found| found == key), "{key} is not in {keys}");
+    }
+}
