@@ -108,7 +108,7 @@ impl Pending {
     }
 
     pub(super) fn is_batch(&self) -> bool {
-        self.weight.rows >= BATCH_ROWS
+        self.weight.rows >= BATCH_ROWS || self.weight.bytes > BULK_BYTES
     }
 
     /// The caller's hold on it.

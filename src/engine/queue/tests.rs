@@ -261,7 +261,7 @@ fn large_operations_are_divided_among_two_lanes() {
     (0..8).for_each(|i| queue.push(large(i, 2 << 20)).expect("room"));
     let lanes = LaneId::ALL.into_iter().filter(|lane| lane.kind == LaneKind::Bulk);
     let taken: Vec<usize> = lanes.map(|lane| queue.take(lane).len()).collect();
-    assert!(matches!(taken[..], [1.., 1..]), "{taken:?}");
+    assert!(taken.len() == 2 && taken.iter().all(|count| *count > 0), "{taken:?}");
 }
 
 #[test]
