@@ -21,6 +21,8 @@ use crate::domain::timeline::search_language::SearchLanguage;
 const GENERATION_BYTES: usize = 8 << 20;
 /// Memory of a word beside its text, in bytes.
 const WORD_BYTES: usize = 128;
+/// A text with a longer word is left to Postgres, so that what is kept and asked for stays small. Bytes.
+const MAX_WORD_BYTES: usize = 100;
 /// Words that wait to be looked up, at most. Further ones are noted when they are used again.
 const MAX_UNKNOWN: usize = 2_000;
 
@@ -70,8 +72,10 @@ impl LexemeCache {
         let (mut known, mut is_known) = (Vec::new(), true);
         let mut state = self.state.lock();
         for (n, word) in words.split(' ').enumerate() {
+            if n == vector::MAX_WORDS || word.len() > MAX_WORD_BYTES {
+                return None;
+            }
             match state.lexeme(language, word) {
-                _ if n == vector::MAX_WORDS => return None,
                 Some(Lexeme::Irregular) => return None,
                 Some(lexeme) => known.push((word, lexeme)),
                 None => is_known = false,

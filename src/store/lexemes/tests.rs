@@ -40,6 +40,15 @@ fn texts_that_only_postgres_can_cut_and_long_texts_are_left_to_it() {
 }
 
 #[test]
+fn long_words_are_neither_kept_nor_asked_for() {
+    let cache = known(&[("the", Lexeme::Stop)]);
+    assert_eq!(cache.vector(english(), &format!("the {}", "x".repeat(MAX_WORD_BYTES + 1))), None);
+    assert_eq!(cache.take_unknown(), []);
+    assert_eq!(cache.vector(english(), &"x".repeat(MAX_WORD_BYTES)), None);
+    assert_eq!(cache.take_unknown().len(), 1);
+}
+
+#[test]
 fn words_in_use_are_kept_and_memory_is_bounded() {
     let cache = known(&[("the", Lexeme::Stop)]);
     for n in 0..3 * GENERATION_BYTES / WORD_BYTES {
