@@ -1,6 +1,5 @@
 //! The engine over a real database: jobs from submission to end, and several engines that write the same rows.
 
-mod broad_polls;
 mod contention;
 mod leases;
 mod row_counts;

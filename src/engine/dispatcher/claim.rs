@@ -22,13 +22,11 @@ use crate::store::ready::HeadRange;
 
 /// Interval of the regular looks, which find stages that other servers made ready without a hint.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Interval at which queues are read from their front while no other server is known, whose stages would not be noted here.
-const FRONT_EVERY_ALONE: Duration = Duration::from_secs(5);
-/// Stages read per window, at most, in each round of one look. The first round is small when it reads many queues, because usually few of them
-/// hold the next stages.
+/// Stages read per window, at most, in each round of one look. The first round is small when many windows are read, because usually few of
+/// them hold the next stages.
 const ROUNDS: [usize; 4] = [8, 64, 512, MAX_ROWS];
-/// Queues up to which the first round has no limit of its own.
-const FEW_QUEUES: usize = 4;
+/// Windows up to which the first round has no limit of its own.
+const FEW_WINDOWS: usize = 8;
 /// Ranges read by one statement, at most.
 const MAX_RANGES: usize = 2_000;
 /// Age at which the head of a queue is read again while servers share its stages.
@@ -132,15 +130,14 @@ impl Dispatcher {
         share: Option<&Share>,
     ) -> Result<()> {
         let shared = self.engine.shared();
-        let is_broad = round == 0 && queues.len() > FEW_QUEUES;
-        let reads = Reads { is_broad, is_regular, has_others: shared.permits.has_others(), share };
+        let reads = Reads { is_regular, has_others: shared.permits.has_others(), share };
         let mut ranges = {
             let waiting = self.waiting.lock();
             let mut heads = shared.heads.lock();
             let lines = queues.iter().filter_map(|queue| Some((queue, waiting.line(queue)?)));
             lines.flat_map(|(queue, line)| reads.of(queue, &mut heads, line)).collect::<Vec<_>>()
         };
-        if round > 0 || is_broad {
+        if round > 0 || ranges.len() > FEW_WINDOWS {
             ranges.iter_mut().for_each(|range| range.limit = range.limit.min(most));
         }
         for ranges in ranges.chunks(MAX_RANGES) {
@@ -204,8 +201,6 @@ impl Dispatcher {
 
 /// Conditions of one look that decide which ranges of a queue are read.
 struct Reads<'a> {
-    /// Whether many queues are read: then only what polls are likely to take of each. Further rounds read more of those that had more of the next stages.
-    is_broad: bool,
     is_regular: bool,
     has_others: bool,
     share: Option<&'a Share>,
@@ -215,8 +210,7 @@ impl Reads<'_> {
     /// Ranges of one queue to read. Empty: the head suffices.
     fn of(&self, queue: &QueueKey, heads: &mut HeadTable, line: &Line) -> Vec<HeadRange> {
         let servers = self.share.map_or(1, Share::servers);
-        let expected = if self.is_broad { line.likely.min(ROUNDS[0] / 2) } else { line.stages };
-        let wanted = (expected * servers).min(MAX_ROWS / 2);
+        let wanted = (line.stages * servers).min(MAX_ROWS / 2);
         let polls = line.polls().min(MAX_ROWS / 2);
         let range = |alone: bool, from: ReadyPosition| HeadRange {
             namespace: queue.0,
@@ -230,15 +224,14 @@ impl Reads<'_> {
         let head = heads.head(queue);
         let is_empty = head.plain.first().is_none() && head.alone.first().is_none();
         let since = line.newest.filter(|_| is_empty && (line.once > 0 || self.has_others));
-        let every = if self.has_others { LOOK_EVERY } else { FRONT_EVERY_ALONE };
-        let Some(front_due_in) = head.front_due_in(every, since) else {
+        let Some(front_due_in) = head.front_due_in(LOOK_EVERY, since) else {
             return vec![range(true, ReadyPosition::FRONT), range(false, ReadyPosition::FRONT)];
         };
         let is_stale = head.is_hinted
             || self.share.is_some() && head.is_older_than(FRESH_FOR)
             || self.is_regular && self.has_others;
         let mut ranges = Vec::new();
-        for (alone, wanted) in [(true, polls), (false, expected.min(MAX_ROWS / 2))] {
+        for (alone, wanted) in [(true, polls), (false, line.stages.min(MAX_ROWS / 2))] {
             let window = head.window(alone);
             if is_stale {
                 ranges.push(range(alone, window.cursor(SLACK)));

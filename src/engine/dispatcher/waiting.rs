@@ -40,8 +40,6 @@ pub struct Line {
     ids: BTreeSet<u64>,
     /// Stages that all polls take together, at most.
     pub stages: usize,
-    /// Stages that they are likely to take from this queue, see [`likely`].
-    pub likely: usize,
     /// Number of polls that end after the first look.
     pub once: usize,
     /// Time of the newest arrival or return of a poll.
@@ -95,7 +93,6 @@ impl Waiting {
             let line = self.by_queue.entry(queue).or_default();
             line.ids.insert(id);
             line.stages += wanted(&waiter.poll);
-            line.likely += likely(&waiter.poll);
             line.once += usize::from(waiter.once);
             line.newest = line.newest.max(Some(waiter.since));
         }
@@ -111,7 +108,6 @@ impl Waiting {
             let Some(line) = self.by_queue.get_mut(&queue) else { continue };
             line.ids.remove(&id);
             line.stages -= wanted(&waiter.poll);
-            line.likely -= likely(&waiter.poll);
             line.once -= usize::from(waiter.once);
             if line.ids.is_empty() {
                 self.by_queue.remove(&queue);
@@ -261,13 +257,6 @@ fn look(
 /// Stages that a poll takes before its group is added, at most. A poll with `same_group` takes the first stage of the group.
 fn wanted(poll: &Poll) -> usize {
     if poll.same_group { 1 } else { poll.max_stages }
-}
-
-/// Stages that a poll is likely to take from one of its queues: its share if all of them have as many, but at least a fifth of what it takes, so that
-/// few of its queues have more than that.
-fn likely(poll: &Poll) -> usize {
-    let wanted = wanted(poll);
-    wanted.div_ceil(poll.queues.len().clamp(1, 5))
 }
 
 fn request(waiter: &WaitingPoll) -> Option<RequestKey> {
