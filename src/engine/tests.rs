@@ -2,6 +2,7 @@
 
 mod contention;
 mod leases;
+mod many_queues;
 mod row_counts;
 
 use std::sync::Arc;

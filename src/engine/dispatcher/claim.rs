@@ -22,11 +22,14 @@ use crate::store::ready::HeadRange;
 
 /// Interval of the regular looks, which find stages that other servers made ready without a hint.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Stages read per window, at most, in each round of one look. The first round is small when many windows are read, because usually few of
-/// them hold the next stages.
+/// Interval of the reads from the front of a queue while this server is alone: no other server was known in that time, so commits of this server
+/// alone made stages ready, and the heads have them.
+const FRONT_EVERY_ALONE: Duration = Duration::from_secs(5);
+/// Stages read per window, at most, in each round of one look. The first round is small when it looks at many queues, because usually few of them
+/// hold the next stages.
 const ROUNDS: [usize; 4] = [8, 64, 512, MAX_ROWS];
-/// Windows up to which the first round has no limit of its own.
-const FEW_WINDOWS: usize = 8;
+/// Queues up to which the first round has no limit of its own.
+const FEW_QUEUES: usize = 4;
 /// Ranges read by one statement, at most.
 const MAX_RANGES: usize = 2_000;
 /// Age at which the head of a queue is read again while servers share its stages.
@@ -73,14 +76,16 @@ impl Dispatcher {
             return false;
         }
         let share = self.share();
-        let mut any = false;
+        let (mut any, mut later) = (false, Vec::new());
         for (round, most) in ROUNDS.into_iter().enumerate() {
-            if let Err(error) = self.read(&queues, (round, most), is_regular, share.as_ref()).await {
-                let impatient = self.waiting.lock().take_impatient(last);
-                for waiter in impatient {
-                    self.answer(waiter, Err(error.clone()));
+            match self.read(&queues, (round, most), is_regular, share.as_ref()).await {
+                // Further rounds look at some of the queues again.
+                Ok(ranges) if round == 0 => later = ranges,
+                Ok(_) => {}
+                Err(error) => {
+                    self.answer_impatient(last, &Err(error));
+                    return false;
                 }
-                return false;
             }
             let (served, unknown) = {
                 let mut waiting = self.waiting.lock();
@@ -94,18 +99,30 @@ impl Dispatcher {
                 break;
             }
         }
-        let impatient = self.waiting.lock().take_impatient(last);
-        for waiter in impatient {
-            self.answer(waiter, Ok(Vec::new()));
+        self.answer_impatient(last, &Ok(Vec::new()));
+        if let Err(error) = self.read_ranges(&later).await {
+            tracing::debug!(%error, "the fronts of queues were not read");
         }
         self.engine.shared().heads.lock().mark_dirty(queues.iter().cloned());
         any && !queues.is_empty()
+    }
+
+    /// Answers the polls that end after one look and that a look up to the entry `last` covered.
+    fn answer_impatient(&self, last: u64, answer: &Result<Vec<Leased>>) {
+        let impatient = self.waiting.lock().take_impatient(last);
+        for waiter in impatient {
+            self.answer(waiter, answer.clone());
+        }
     }
 
     /// Changed queues that have waiting polls (on a regular look, all queues that have some), and the number of the newest entry.
     fn queues_to_look_at(&self, is_regular: bool) -> (Vec<QueueKey>, u64) {
         let waiting = self.waiting.lock();
         let mut heads = self.engine.shared().heads.lock();
+        // Regular looks come here also without polls, so that no server is missed that was known in between.
+        if self.engine.shared().permits.has_others() {
+            heads.others.note_known();
+        }
         let mut dirty = heads.take_dirty();
         dirty.retain(|queue| waiting.line(queue).is_some());
         if is_regular {
@@ -117,29 +134,42 @@ impl Dispatcher {
     /// Share of the stages that this server prefers. None: it takes stages in order, because it is the only server or lost no race recently.
     fn share(&self) -> Option<Share> {
         let shared = self.engine.shared();
-        let is_contended = shared.heads.lock().lost_races.is_recent();
+        let is_contended = shared.heads.lock().others.lost_race_recently();
         is_contended.then(|| Share::of(shared.permits.server, &shared.permits.servers())).flatten()
     }
 
-    /// Reads the parts of `queues` that polls need and the heads lack.
+    /// Reads the parts of `queues` that polls need and the heads lack. Returns the ranges that may be read once the polls are served.
     async fn read(
         &self,
         queues: &[QueueKey],
         (round, most): (usize, usize),
         is_regular: bool,
         share: Option<&Share>,
-    ) -> Result<()> {
+    ) -> Result<Vec<HeadRange>> {
         let shared = self.engine.shared();
-        let reads = Reads { is_regular, has_others: shared.permits.has_others(), share };
-        let mut ranges = {
+        let has_others = shared.permits.has_others();
+        let is_broad = round == 0 && queues.len() > FEW_QUEUES;
+        let (mut ranges, mut later) = (Vec::new(), Vec::new());
+        {
             let waiting = self.waiting.lock();
             let mut heads = shared.heads.lock();
-            let lines = queues.iter().filter_map(|queue| Some((queue, waiting.line(queue)?)));
-            lines.flat_map(|(queue, line)| reads.of(queue, &mut heads, line)).collect::<Vec<_>>()
-        };
-        if round > 0 || ranges.len() > FEW_WINDOWS {
-            ranges.iter_mut().for_each(|range| range.limit = range.limit.min(most));
+            let is_alone = !heads.others.known_within(FRONT_EVERY_ALONE);
+            let reads = Reads { is_broad, is_regular, has_others, is_alone, share };
+            for queue in queues {
+                let Some(line) = waiting.line(queue) else { continue };
+                ranges.extend(reads.of(queue, &mut heads, line, &mut later));
+            }
         }
+        if round > 0 || is_broad {
+            ranges.iter_mut().chain(&mut later).for_each(|range| range.limit = range.limit.min(most));
+        }
+        self.read_ranges(&ranges).await?;
+        Ok(later)
+    }
+
+    /// Reads these ranges into the heads.
+    async fn read_ranges(&self, ranges: &[HeadRange]) -> Result<()> {
+        let shared = self.engine.shared();
         for ranges in ranges.chunks(MAX_RANGES) {
             shared.heads.lock().begin_read();
             let began = Instant::now();
@@ -201,16 +231,22 @@ impl Dispatcher {
 
 /// Conditions of one look that decide which ranges of a queue are read.
 struct Reads<'a> {
+    /// Whether this is the first round of a look at many queues, which reads of each what its polls are likely to take there. The polls that take
+    /// more of a queue are served in the next round, which reads the rest of that queue alone.
+    is_broad: bool,
     is_regular: bool,
     has_others: bool,
+    /// Whether no other server was known in the last 5 s ([`FRONT_EVERY_ALONE`]).
+    is_alone: bool,
     share: Option<&'a Share>,
 }
 
 impl Reads<'_> {
-    /// Ranges of one queue to read. Empty: the head suffices.
-    fn of(&self, queue: &QueueKey, heads: &mut HeadTable, line: &Line) -> Vec<HeadRange> {
+    /// Ranges of one queue to read. Empty: the head suffices. Those that may be read once the polls are served are added to `later`.
+    fn of(&self, queue: &QueueKey, heads: &mut HeadTable, line: &Line, later: &mut Vec<HeadRange>) -> Vec<HeadRange> {
         let servers = self.share.map_or(1, Share::servers);
-        let wanted = (line.stages * servers).min(MAX_ROWS / 2);
+        let expected = if self.is_broad { line.likely.min(ROUNDS[0] / 2) } else { line.stages.min(MAX_ROWS / 2) };
+        let wanted = (expected * servers).min(MAX_ROWS / 2);
         let polls = line.polls().min(MAX_ROWS / 2);
         let range = |alone: bool, from: ReadyPosition| HeadRange {
             namespace: queue.0,
@@ -224,14 +260,21 @@ impl Reads<'_> {
         let head = heads.head(queue);
         let is_empty = head.plain.first().is_none() && head.alone.first().is_none();
         let since = line.newest.filter(|_| is_empty && (line.once > 0 || self.has_others));
-        let Some(front_due_in) = head.front_due_in(LOOK_EVERY, since) else {
-            return vec![range(true, ReadyPosition::FRONT), range(false, ReadyPosition::FRONT)];
+        let fronts = [true, false].map(|alone| range(alone, ReadyPosition::FRONT));
+        let every = if self.is_alone { FRONT_EVERY_ALONE } else { LOOK_EVERY };
+        let front_due_in = match head.front_due_in(every, since) {
+            Some(front_due_in) => front_due_in,
+            None if self.is_alone && !is_empty && head.has_all_that_is_known() => {
+                later.extend(fronts);
+                Duration::ZERO
+            }
+            None => return fronts.into(),
         };
         let is_stale = head.is_hinted
             || self.share.is_some() && head.is_older_than(FRESH_FOR)
             || self.is_regular && self.has_others;
         let mut ranges = Vec::new();
-        for (alone, wanted) in [(true, polls), (false, line.stages.min(MAX_ROWS / 2))] {
+        for (alone, wanted) in [(true, polls), (false, expected)] {
             let window = head.window(alone);
             if is_stale {
                 ranges.push(range(alone, window.cursor(SLACK)));

@@ -56,6 +56,11 @@ impl Head {
         rest.checked_sub(ended.elapsed()).filter(|rest| !rest.is_zero())
     }
 
+    /// Whether the queue was read from its front, and neither a hint nor a move reported stages that the head lacks since.
+    pub fn has_all_that_is_known(&self) -> bool {
+        self.front_began.is_some() && !self.is_hinted && !self.is_moved
+    }
+
     /// Notes a read that started at `began`, at the position `from`, and took `cost`.
     pub fn was_read(&mut self, from: ReadyPosition, began: Instant, cost: Duration) {
         self.read_ended = Some(Instant::now());

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::head::Head;
-use super::share::LostRaces;
+use super::share::OtherServers;
 use crate::domain::id::{JobKey, StageNo};
 use crate::domain::job::{Job, JobChanges};
 use crate::domain::permit::ResourceKey;
@@ -58,8 +58,8 @@ pub struct HeadTable {
     later: HashMap<QueueKey, Instant>,
     /// Notes since the read in flight began. None: no read is in flight.
     notes: Option<Vec<Note>>,
-    /// Time of the last lost race.
-    pub lost_races: LostRaces,
+    /// Last lost race, and when another server was last known.
+    pub others: OtherServers,
 }
 
 impl Default for HeadTable {
@@ -71,7 +71,7 @@ impl Default for HeadTable {
             dirty: HashSet::default(),
             later: HashMap::default(),
             notes: None,
-            lost_races: LostRaces::default(),
+            others: OtherServers::default(),
         }
     }
 }
@@ -145,7 +145,7 @@ impl Heads {
             let ended = inner.in_hand.remove(&stage.id()).unwrap_or(true);
             if lost {
                 self.figures.races_lost.inc();
-                inner.lost_races.note();
+                inner.others.note_lost_race();
                 inner.apply(Note::ended(&stage));
             } else if !ended {
                 inner.apply(Note::Added(stage));

@@ -60,7 +60,7 @@ fn a_picked_stage_is_not_found_again_until_it_is_given_back() {
     assert_eq!(picked(&heads), [1, 2, 3]);
     heads.give_back([stage(2)], true);
     assert_eq!(picked(&heads), [0; 0], "what is lost is somebody else's");
-    assert!(heads.lock().lost_races.is_recent());
+    assert!(heads.lock().others.lost_race_recently());
 }
 
 #[test]

@@ -15,11 +15,12 @@ mod share;
 mod waiting;
 mod window;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use foldhash::HashMap;
+use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -43,10 +44,8 @@ const SERVING: Duration = Duration::from_secs(30);
 /// Further time for a poll that is being served when its wait ends; after it the leases are released. The response has to be sent within a second
 /// after the wait, and the documents of the leases are read in that second too.
 const LAST_SERVING: Duration = Duration::from_millis(500);
-/// Queues whose last poll is remembered, at most. At this number, queues not polled for [`POLLED_FOR`] are removed.
-const MAX_POLLED: usize = 10_000;
-/// Time after its last poll at which a queue may be removed, and then counts as never polled.
-const POLLED_FOR: Duration = Duration::from_secs(600);
+/// Queues whose last poll is remembered, at most. Beyond it, the queue that was not polled for the longest time is removed, and counts as never polled.
+const MAX_POLLED: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is more than none");
 
 /// A request of a worker for leases.
 #[derive(Clone, Debug)]
@@ -112,7 +111,7 @@ pub struct Dispatcher {
     engine: Engine,
     waiting: Mutex<Waiting>,
     arrived: Notify,
-    polled: Mutex<HashMap<QueueKey, Instant>>,
+    polled: Mutex<LruCache<QueueKey, Instant>>,
     is_closed: AtomicBool,
 }
 
@@ -123,7 +122,7 @@ impl Dispatcher {
             engine,
             waiting: Mutex::default(),
             arrived: Notify::new(),
-            polled: Mutex::default(),
+            polled: Mutex::new(LruCache::new(MAX_POLLED)),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -178,7 +177,7 @@ impl Dispatcher {
         if self.waiting.lock().wants(namespace, queue) {
             return Some(Duration::ZERO);
         }
-        polled.get(&(namespace, queue.into())).map(Instant::elapsed)
+        polled.peek(&(namespace, queue.into())).map(Instant::elapsed)
     }
 
     /// Number of waiting polls.
@@ -188,12 +187,9 @@ impl Dispatcher {
 
     fn note_poll(&self, poll: &Poll) {
         let mut polled = self.polled.lock();
-        if polled.len() >= MAX_POLLED {
-            polled.retain(|_, at| at.elapsed() < POLLED_FOR);
-        }
-        if polled.len() < MAX_POLLED {
-            let now = Instant::now();
-            polled.extend(queues(poll).into_iter().map(|queue| (queue, now)));
+        let now = Instant::now();
+        for queue in queues(poll) {
+            polled.put(queue, now);
         }
     }
 }

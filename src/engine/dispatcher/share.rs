@@ -49,20 +49,34 @@ impl Share {
     }
 }
 
-/// Time at which this server last lost a race for a stage. None: it lost none. Without a recent loss stages are not shared, so that a queue
-/// keeps its order.
+/// What this server has noticed of other servers that take from the same queues.
 #[derive(Debug, Default)]
-pub struct LostRaces(Option<Instant>);
+pub struct OtherServers {
+    /// Time of the last lost race for a stage. None: none was lost. Without a recent loss stages are not shared, so that a queue keeps its order.
+    race_lost_at: Option<Instant>,
+    /// Time at which another server was last known. None: none was.
+    known_at: Option<Instant>,
+}
 
-impl LostRaces {
+impl OtherServers {
     /// Records a lost race.
-    pub fn note(&mut self) {
-        self.0 = Some(Instant::now());
+    pub fn note_lost_race(&mut self) {
+        self.race_lost_at = Some(Instant::now());
     }
 
     /// Whether a race was lost within the last 10 s ([`SHARED_FOR`]).
-    pub fn is_recent(&self) -> bool {
-        self.0.is_some_and(|at| at.elapsed() < SHARED_FOR)
+    pub fn lost_race_recently(&self) -> bool {
+        self.race_lost_at.is_some_and(|at| at.elapsed() < SHARED_FOR)
+    }
+
+    /// Records that another server is known now.
+    pub fn note_known(&mut self) {
+        self.known_at = Some(Instant::now());
+    }
+
+    /// Whether another server was known within the last `period`.
+    pub fn known_within(&self, period: Duration) -> bool {
+        self.known_at.is_some_and(|at| at.elapsed() < period)
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Line {
     ids: BTreeSet<u64>,
     /// Stages that all polls take together, at most.
     pub stages: usize,
+    /// Stages that all polls are likely to take from this queue. At least 1 for each poll.
+    pub likely: usize,
     /// Number of polls that end after the first look.
     pub once: usize,
     /// Time of the newest arrival or return of a poll.
@@ -93,6 +95,7 @@ impl Waiting {
             let line = self.by_queue.entry(queue).or_default();
             line.ids.insert(id);
             line.stages += wanted(&waiter.poll);
+            line.likely += likely(&waiter.poll);
             line.once += usize::from(waiter.once);
             line.newest = line.newest.max(Some(waiter.since));
         }
@@ -108,6 +111,7 @@ impl Waiting {
             let Some(line) = self.by_queue.get_mut(&queue) else { continue };
             line.ids.remove(&id);
             line.stages -= wanted(&waiter.poll);
+            line.likely -= likely(&waiter.poll);
             line.once -= usize::from(waiter.once);
             if line.ids.is_empty() {
                 self.by_queue.remove(&queue);
@@ -155,7 +159,16 @@ impl Waiting {
         let first = |waiting: &Self, at: usize| waiting.by_queue.get(&queues[at])?.ids.first().copied();
         let mut firsts: BinaryHeap<Reverse<(u64, usize)>> =
             (0..queues.len()).filter_map(|at| Some(Reverse((first(self, at)?, at)))).collect();
+        // The last poll that got none, and whether it may get some later. It is tried once, however many queues it has: their entries come next.
+        let mut unserved: Option<(u64, bool)> = None;
         while let Some(Reverse((id, at))) = firsts.pop() {
+            if let Some((_, is_later)) = unserved.filter(|(unserved, _)| *unserved == id) {
+                if is_later {
+                    // Stages may be left that other servers prefer; after `LEFT_FOR` this server takes them.
+                    heads.look_later(queues[at].clone(), LEFT_FOR);
+                }
+                continue;
+            }
             match first(self, at) {
                 Some(now) if now == id => {}
                 now => {
@@ -168,10 +181,8 @@ impl Waiting {
             let is_cut = !cut.is_empty();
             unknown.extend(cut);
             if stages.is_empty() || is_cut && !partial {
-                if stages.is_empty() && share.is_some() {
-                    // Stages may be left that other servers prefer; after `LEFT_FOR` this server takes them.
-                    heads.look_later(queues[at].clone(), LEFT_FOR);
-                }
+                unserved = Some((id, stages.is_empty() && share.is_some()));
+                firsts.push(Reverse((id, at)));
                 heads.put_back(stages);
                 continue;
             }
@@ -198,8 +209,9 @@ impl Waiting {
     }
 }
 
-/// Picks the first stages for a poll. Returns them and the queues whose next stage is not known. A stage that is leased alone is picked only as
-/// the first one, and then without others. With `same_group`, known stages of the first one's group are added, if it has a group key.
+/// Picks the first stages for a poll. Returns them and the queues whose next stage is not known: all that the poll may need, so that one read
+/// suffices. A stage that is leased alone is picked only as the first one, and then without others. With `same_group`, known stages of the first
+/// one's group are added, if it has a group key.
 fn take(waiter: &WaitingPoll, heads: &mut HeadTable, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {
     let poll = &waiter.poll;
     let queues = super::queues(poll);
@@ -212,14 +224,18 @@ fn take(waiter: &WaitingPoll, heads: &mut HeadTable, share: Option<&Share>) -> (
             next.extend(look(heads, (queue, at, alone), (share, any), &mut cut));
         }
     }
+    // Number of stages that no unknown one can precede. Those after them are picked only to find out which queues the poll may need.
+    let mut certain = 0;
     while stages.len() < most
-        && cut.is_empty()
         && let Some(Reverse((place, at, alone))) = next.pop()
     {
         if alone && !stages.is_empty() {
             continue;
         }
         stages.extend(heads.pick(&queues[at], alone, place));
+        if cut.is_empty() {
+            certain = stages.len();
+        }
         if alone && !stages.is_empty() {
             break;
         }
@@ -230,6 +246,7 @@ fn take(waiter: &WaitingPoll, heads: &mut HeadTable, share: Option<&Share>) -> (
             next.extend(look(heads, (&queues[at], at, alone), (share, any), &mut cut));
         }
     }
+    heads.put_back(stages.split_off(certain));
     if poll.same_group
         && let Some(head) = stages.first().filter(|head| head.group_key.is_some() && !head.alone).cloned()
     {
@@ -257,6 +274,12 @@ fn look(
 /// Stages that a poll takes before its group is added, at most. A poll with `same_group` takes the first stage of the group.
 fn wanted(poll: &Poll) -> usize {
     if poll.same_group { 1 } else { poll.max_stages }
+}
+
+/// Stages that a poll is likely to take from each of its queues, at most: three times its share if it takes as many from each.
+fn likely(poll: &Poll) -> usize {
+    let wanted = wanted(poll);
+    (3 * wanted).div_ceil(poll.queues.len().max(1)).min(wanted)
 }
 
 fn request(waiter: &WaitingPoll) -> Option<RequestKey> {

@@ -162,3 +162,33 @@ fn what_is_not_known_is_read_before_a_poll_gets_what_comes_after() {
     let numbers: Vec<StageNo> = served[0].2.iter().map(|stage| stage.stage_no).collect();
     assert_eq!(numbers, [0], "all that is surely first");
 }
+
+#[test]
+fn all_queues_that_a_poll_may_need_are_found_by_one_look() {
+    let stages = [stage("a", 0, 0), stage("b", 1, 0), stage("c", 2, 0), stage("d", 3, 0), stage("e", 4, 0)];
+    let names = ["a", "b", "c", "d", "e"];
+    let heads = heads(&names, &stages, false);
+    let queues = names.map(|queue| (NAMESPACE, queue.into()));
+    let mut line = poll_of(&names, 4);
+    let (served, unknown) = line.assign(&mut heads.lock(), &queues, None, false);
+    assert_eq!((served.len(), unknown), (0, queues[..3].to_vec()), "the stages after the fourth do not matter");
+    assert_eq!(heads.lock().room(), Shared::default().lock().room(), "no stage stays in hand");
+    let (served, _) = line.assign(&mut heads.lock(), &queues, None, true);
+    let numbers: Vec<StageNo> = served[0].2.iter().map(|stage| stage.stage_no).collect();
+    assert_eq!(numbers, [0], "A may go on with what comes before 1");
+}
+
+#[test]
+fn a_poll_of_many_queues_is_likely_to_take_little_of_each() {
+    let names: Vec<String> = (0..100).map(|n| format!("q{n}")).collect();
+    let likely = |queues: usize, max_stages| {
+        let names: Vec<&str> = names.iter().take(queues).map(String::as_str).collect();
+        poll_of(&names, max_stages).line(&(NAMESPACE, "q0".into())).expect("a poll waits").likely
+    };
+    assert_eq!([likely(1, 10), likely(3, 10), likely(10, 10), likely(100, 10), likely(100, 100)], [10, 10, 3, 1, 3]);
+    let mut line = poll_of(&["a", "b"], 10);
+    line.add(outside());
+    line.remove(2);
+    assert_eq!(line.line(&(NAMESPACE, "default".into())).map(|line| line.likely), Some(1));
+    assert_eq!(line.line(&(NAMESPACE, "a".into())).map(|line| line.likely), None, "it left");
+}

@@ -54,7 +54,7 @@ async fn doctor_finds_each_bad_state_of_a_database() {
     finds(url, "indexes", "REINDEX INDEX CONCURRENTLY half_built").await;
     finds(url, "slots", "gone is lost").await;
     let connections = fault(url, &["--pool-max", "500"], "max_connections").await.expect("a finding");
-    assert!(connections.contains("FAIL") && connections.contains("1 × 514"), "{connections}");
+    assert!(connections.contains("FAIL") && connections.contains("1 × 515"), "{connections}");
     finds(&url.replace("interlock@", "reader@"), "rights", "GRANT CREATE ON DATABASE").await;
     let name = url.rsplit('/').next().expect("a name").split('?').next().expect("a name");
     finds(&url.replace(name, "ascii"), "encoding", "SQL_ASCII").await;
