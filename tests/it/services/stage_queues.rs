@@ -232,6 +232,8 @@ async fn claim_beyond_the_capacity_waits_for_another_policy_and_blocks_no_other(
         assert!(lease.job_id.starts_with("small"), "{}", lease.job_id);
         api.complete(&lease, json!({})).await;
     }
+    // The last release may still be followed up.
+    loops_come_by(api).await;
     let rows = written(&server).await;
     loops_come_by(api).await;
     assert_eq!(written(&server).await, rows, "it waits, and that is all");
