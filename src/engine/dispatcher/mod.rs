@@ -44,7 +44,7 @@ const SERVING: Duration = Duration::from_secs(30);
 /// Further time for a poll that is being served when its wait ends; after it the leases are released. The response has to be sent within a second
 /// after the wait, and the documents of the leases are read in that second too.
 const LAST_SERVING: Duration = Duration::from_millis(500);
-/// Queues whose last poll is remembered, at most. Beyond it, the queue that was not polled for the longest time is removed, and counts as never polled.
+/// Queues for which the last poll is remembered, at most. Beyond it, the queue that was not polled for the longest time is removed, and counts as never polled.
 const MAX_POLLED: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is more than none");
 
 /// A request of a worker for leases.

@@ -209,7 +209,7 @@ impl Waiting {
     }
 }
 
-/// Picks the first stages for a poll. Returns them and the queues whose next stage is not known: all that the poll may need, so that one read
+/// Picks the first stages for a poll. Returns them and the queues with an unknown next stage: all that the poll may need, so that one read
 /// suffices. A stage that is leased alone is picked only as the first one, and then without others. With `same_group`, known stages of the first
 /// one's group are added, if it has a group key.
 fn take(waiter: &WaitingPoll, heads: &mut HeadTable, share: Option<&Share>) -> (Vec<ReadyStage>, Vec<QueueKey>) {

@@ -45,18 +45,24 @@ impl Server {
     }
 }
 
-/// A server that knows nothing of the stages of another.
-async fn beside(first: &Server, database: &TestDatabase) -> Server {
+/// A server on a database in which another one has filled all queues; it has read none of the stages.
+async fn beside_filled(stages: usize) -> (TestDatabase, Server) {
+    let database = database().await;
+    let first = server(&database);
+    first.fill(0..QUEUES, stages, 0).await;
+    let second = beside(&first, &database);
+    (database, second)
+}
+
+/// A server that has read none of the stages of another, which hands out no more.
+fn beside(first: &Server, database: &TestDatabase) -> Server {
     first.shutdown.cancel();
     server(database)
 }
 
 #[tokio::test]
 async fn first_poll_reads_few_stages_of_each_queue_and_the_next_ones_are_served_from_memory() {
-    let database = database().await;
-    let first = server(&database);
-    first.fill(0..QUEUES, 10, 0).await;
-    let second = beside(&first, &database).await;
+    let (_database, second) = beside_filled(10).await;
     assert_eq!(second.lease_from_all().await.len(), WANTED);
     assert_eq!(second.read(), (1, 3 * QUEUES as u64), "three stages of each queue");
     // Beyond the interval at which a front is read while other servers are known.
@@ -71,26 +77,19 @@ async fn first_poll_reads_few_stages_of_each_queue_and_the_next_ones_are_served_
 #[tokio::test]
 async fn poll_gets_all_it_wants_if_all_of_its_queues_are_at_the_end_of_what_is_known() {
     const STAGES: usize = 9;
-    let database = database().await;
-    let first = server(&database);
-    // Its order is such that the known parts of all queues end at the same time.
-    first.fill(0..QUEUES, STAGES, 0).await;
-    let second = beside(&first, &database).await;
+    // Their order is such that the known parts of all queues end at the same time.
+    let (_database, second) = beside_filled(STAGES).await;
     for call in 0..STAGES * QUEUES / WANTED {
         assert_eq!(second.lease_from_all().await.len(), WANTED, "call {call}");
     }
     assert_eq!(second.lease_from_all().await.len(), 0);
-    let (reads, stages) = second.read();
-    println!("{stages} stages in {reads} reads for {}", STAGES * QUEUES);
+    let (_, stages) = second.read();
     assert!(stages <= 2 * (STAGES * QUEUES) as u64, "{stages} stages were read");
 }
 
 #[tokio::test]
 async fn poll_is_served_from_memory_before_the_fronts_of_its_queues_are_read_again() {
-    let database = database().await;
-    let first = server(&database);
-    first.fill(0..QUEUES, 10, 0).await;
-    let second = beside(&first, &database).await;
+    let (database, second) = beside_filled(10).await;
     assert_eq!(second.lease_from_all().await.len(), WANTED);
     // A change that no server notes.
     let raise = "UPDATE ready_stages SET priority = 1 WHERE queue = 'queue-70' AND stage_no = (
@@ -100,10 +99,12 @@ async fn poll_is_served_from_memory_before_the_fronts_of_its_queues_are_read_aga
     let raised = Name::from("queue-70");
     let (before, _) = second.read();
     assert_ne!(second.lease_from_all().await[0], raised, "served from memory");
-    while second.read().0 == before {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let read = async {
+        while second.read().0 == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), read).await.expect("the fronts are read once the poll is served");
     assert_eq!(second.lease_from_all().await[0], raised, "found by the read after it");
     assert_eq!(second.read().0, before + 1);
 }
@@ -115,7 +116,7 @@ async fn queue_that_has_all_of_the_next_stages_is_read_further() {
     let first = server(&database);
     first.fill(0..QUEUES, 3, 0).await;
     first.fill(70..71, STAGES, 1).await;
-    let second = beside(&first, &database).await;
+    let second = beside(&first, &database);
     for _ in 0..STAGES / WANTED {
         assert_eq!(second.lease_from_all().await, vec![Name::from("queue-70"); WANTED]);
     }

@@ -29,7 +29,7 @@ const MAX_UNKNOWN: usize = 2_000;
 /// What the vector of a text has for a word in its language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lexeme {
-    /// The stem.
+    /// The stem, which may be the word itself.
     Stem(Short),
     /// Nothing but the word as it is: a stop word.
     Stop,
@@ -64,7 +64,7 @@ struct Generation {
 }
 
 impl LexemeCache {
-    /// The vector of a text, whose words are separated by single spaces: the same as `segment_vector` returns. None: Postgres has to make it.
+    /// The vector of a text with single spaces between its words: the same as `segment_vector` returns. None: Postgres has to make it.
     pub fn vector(&self, language: SearchLanguage, words: &str) -> Option<SearchVector> {
         if words.is_empty() {
             return None;
@@ -98,7 +98,7 @@ impl LexemeCache {
         self.state.lock().unknown.drain().collect()
     }
 
-    /// Adds words.
+    /// Adds words with their lexemes, as Postgres returned them.
     pub fn add(&self, words: impl Iterator<Item = (LanguageWord, Lexeme)>) {
         let mut state = self.state.lock();
         for ((language, word), lexeme) in words {

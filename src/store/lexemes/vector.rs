@@ -8,7 +8,7 @@ use postgres_types::{IsNull, ToSql, Type, to_sql_checked};
 use super::Lexeme;
 use crate::domain::timeline::search_language::SearchLanguage;
 
-/// Words of a text whose vector is made here, at most: a lexeme has 255 positions in a vector, and two of each word.
+/// Words of a text, at most, for a vector to be made here: a lexeme has 255 positions in a vector, and two of each word.
 pub(super) const MAX_WORDS: usize = 120;
 /// Positions between the words as they are and their stems, so that the last word and the first stem are no phrase.
 const GAP: u16 = 1_000;
