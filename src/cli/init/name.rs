@@ -100,8 +100,8 @@ mod tests {
             |directory: &str| project_name(Python, Path::new(directory), None).map_err(|failed| failed.to_string());
         assert_eq!(name("films").as_deref(), Ok("films"));
         assert_eq!(name("/a/b c/film-bot_2.x/").as_deref(), Ok("film-bot_2.x"));
-        let here = name(env!("CARGO_MANIFEST_DIR")).expect("the checkout has a name");
-        assert_eq!(name(&format!("{}/src/..", env!("CARGO_MANIFEST_DIR"))), Ok(here));
+        // The checkout itself may have any name, also one that a project cannot have.
+        assert_eq!(name(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/..")).as_deref(), Ok("src"));
         let root = name("/").expect_err("no name");
         assert_eq!(root, "DIR: \"/\" has no name; set a name with --name");
         assert!(name("no/such/..").is_err_and(|error| error.contains("cannot be found")));
